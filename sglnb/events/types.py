@@ -1,0 +1,317 @@
+"""The event types.
+
+Every event is a plain record of JSON-able values. ``seq`` and ``t`` are filled in by the
+log: ``seq`` counts up by one, ``t`` is in seconds on the log's monotonic clock (0 = the
+log's creation).
+
+Names that recur: ``rid`` is a request's id, ``state`` a program state's id, ``run`` the id
+of one run of a program (a ``%%sgl`` cell), ``node`` a radix-tree node's id (the root is 0).
+``pieces`` are the display texts of ``ids``: what a token looks like on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(slots=True, kw_only=True)
+class Event:
+    """Base of all events; ``kind`` is the name used in JSON."""
+
+    kind: ClassVar[str] = "event"
+    seq: int = -1
+    t: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict: ``kind`` and every field by name."""
+        out: dict[str, Any] = {"kind": self.kind}
+        for field in fields(self):
+            out[field.name] = getattr(self, field.name)
+        return out
+
+
+# -- runs and program states ---------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class RunStarted(Event):
+    """A program (a ``%%sgl`` cell, ``f.run()``) begins."""
+
+    kind: ClassVar[str] = "run_started"
+    run: str
+    title: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunEnded(Event):
+    """The program is over; ``error`` is "" or one line of text."""
+
+    kind: ClassVar[str] = "run_ended"
+    run: str
+    error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class StateStarted(Event):
+    """A program state comes to be: at the start of a run, or as a fork's child."""
+
+    kind: ClassVar[str] = "state_started"
+    state: str
+    run: str
+    parent: str | None = None
+    index: int = 0
+    """Position among the fork's children (0 for a root state)."""
+    label: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class StateForked(Event):
+    """``parent`` was forked into ``children`` (each has its own StateStarted)."""
+
+    kind: ClassVar[str] = "state_forked"
+    run: str
+    parent: str
+    children: list[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class StateJoined(Event):
+    """``children`` were joined back into ``parent``; ``mode`` as in ``join(mode)``."""
+
+    kind: ClassVar[str] = "state_joined"
+    run: str
+    parent: str
+    children: list[str]
+    mode: str
+
+
+@dataclass(slots=True, kw_only=True)
+class StateEnded(Event):
+    """All operations of the state are done; ``error`` is "" or one line of text."""
+
+    kind: ClassVar[str] = "state_ended"
+    state: str
+    run: str
+    error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class VariableSet(Event):
+    """A variable got its value. ``text`` is the whole value as text."""
+
+    kind: ClassVar[str] = "variable_set"
+    state: str
+    run: str
+    name: str
+    text: str
+    choices: list[list[Any]] | None = None
+    """For ``select``: ``[choice, normalised logprob]`` per choice, the winner is ``text``."""
+
+
+# -- requests ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestArrived(Event):
+    """A request enters the engine's queue."""
+
+    kind: ClassVar[str] = "request_arrived"
+    rid: str
+    run: str
+    state: str
+    name: str
+    """Name of the variable being generated, "" when unnamed."""
+    purpose: str
+    """"gen", "select" (scoring one choice) or "prefill" (fork hint, cache warm-up)."""
+    ids: list[int]
+    pieces: list[str]
+    constraint: str = ""
+    """Human-readable source of the constraint ("regex: …"), "" when free."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestMatched(Event):
+    """The prefix lookup at admission: the first ``cached`` prompt tokens have their KV."""
+
+    kind: ClassVar[str] = "request_matched"
+    rid: str
+    cached: int
+    path: list[int]
+    """Radix nodes from the top (the root excluded) that hold the cached prefix."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestScheduled(Event):
+    """A prefill chunk: prompt positions ``start``..``end`` are computed in step ``step``."""
+
+    kind: ClassVar[str] = "request_scheduled"
+    rid: str
+    step: int
+    start: int
+    end: int
+
+
+@dataclass(slots=True, kw_only=True)
+class TokensGenerated(Event):
+    """Output tokens of one request, in order. Lists run in parallel, one item a token."""
+
+    kind: ClassVar[str] = "tokens"
+    rid: str
+    ids: list[int]
+    pieces: list[str]
+    how: str
+    """"sampled" or "forced" (written by jump-forward without being sampled)."""
+    logprobs: list[float | None]
+    """Natural log of the model's probability before temperature and mask; None = unknown."""
+    top: list[list[list[Any]]]
+    """Per token: ``[piece, id, logprob, allowed]`` of the likeliest tokens, best first."""
+    allowed: list[int | None]
+    """Number of tokens that the constraint allowed; None = no constraint."""
+    mass: list[float | None]
+    """Share of probability (0..1) the mask left standing; None = no constraint."""
+    fsm_before: int | None = None
+    fsm_after: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestFinished(Event):
+    """The request left the engine; counts are final."""
+
+    kind: ClassVar[str] = "request_finished"
+    rid: str
+    reason: str
+    """"stop", "length" or "abort"."""
+    matched: str = ""
+    """The stop string or stop token that ended it."""
+    error: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    forced_tokens: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestRetracted(Event):
+    """Memory ran short: the request went back to the queue with its output kept."""
+
+    kind: ClassVar[str] = "request_retracted"
+    rid: str
+
+
+# -- the engine ----------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class StepRan(Event):
+    """One forward pass: what was in it and how full the pool was after it."""
+
+    kind: ClassVar[str] = "step"
+    step: int
+    prefill: list[str]
+    decode: list[str]
+    prefill_tokens: int
+    waiting: int
+    used_slots: int
+    total_slots: int
+    seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class ConstraintCompiled(Event):
+    """A constraint was built (once per source and tokenizer)."""
+
+    kind: ClassVar[str] = "constraint_compiled"
+    source: str
+    states: int
+    compressed_states: int
+    seconds: float
+
+
+# -- the radix tree ------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeInserted(Event):
+    """A leaf with ``ids`` on its edge was hung under ``parent``."""
+
+    kind: ClassVar[str] = "node_inserted"
+    node: int
+    parent: int
+    ids: list[int]
+    pieces: list[str]
+    rid: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeSplit(Event):
+    """``node`` was split at token ``at``: a new node ``upper`` took its place under its
+    parent and its first ``at`` tokens; ``node`` keeps the rest, its children and its locks
+    (``upper`` starts with the same lock count)."""
+
+    kind: ClassVar[str] = "node_split"
+    node: int
+    upper: int
+    at: int
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeHit(Event):
+    """A request reused the KV of these nodes (top first)."""
+
+    kind: ClassVar[str] = "node_hit"
+    nodes: list[int]
+    rid: str
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeLocked(Event):
+    """The lock count of every node from ``node`` up to the root changed by ``delta``."""
+
+    kind: ClassVar[str] = "node_locked"
+    node: int
+    delta: int
+    rid: str
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeEvicted(Event):
+    """The leaf ``node`` was dropped; ``tokens`` KV slots are free again."""
+
+    kind: ClassVar[str] = "node_evicted"
+    node: int
+    tokens: int
+    why: str = "space"
+    """"space" (room for others) or "flush"."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CacheSnapshot(Event):
+    """The whole tree at this moment, so that a fold can start here. Parents come first."""
+
+    kind: ClassVar[str] = "cache_snapshot"
+    nodes: list[dict[str, Any]]
+    """Dicts with node, parent, ids, pieces, locks, hits, last_used (seconds on the log's
+    clock)."""
+    total_slots: int
+    used_slots: int
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Event) and cls is not Event
+}
+
+
+def event_from_dict(data: dict[str, Any]) -> Event:
+    """The event that :meth:`Event.to_dict` made ``data`` from.
+
+    Raises:
+        ValueError: ``data["kind"]`` is not an event kind.
+    """
+    rest = dict(data)
+    kind = rest.pop("kind", None)
+    if kind not in EVENT_TYPES:
+        raise ValueError(f"unknown event kind {kind!r}; known: {sorted(EVENT_TYPES)}")
+    return EVENT_TYPES[kind](**rest)
