@@ -1,0 +1,7 @@
+"""Attention over the paged KV pool: one interface, several backends."""
+
+from .base import AttentionBackend, Row
+from .plan import Plan, make_plan
+from .torch_backend import TorchAttention
+
+__all__ = ["AttentionBackend", "Plan", "Row", "TorchAttention", "make_plan"]

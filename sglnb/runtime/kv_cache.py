@@ -1,0 +1,44 @@
+"""The KV pool's storage: keys and values of every slot and layer."""
+
+from __future__ import annotations
+
+import torch
+
+
+class KVCache:
+    """Tensors [layers, slots, key heads, head size], one for keys and one for values.
+
+    Memory is reserved at once but, on a CPU, only touched as slots are used.
+
+    Args:
+        layers, slots, heads, head_dim: the shape.
+        dtype, device: of the model.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        slots: int,
+        heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        shape = (layers, slots, heads, head_dim)
+        self.k = torch.empty(shape, dtype=dtype, device=device)
+        self.v = torch.empty(shape, dtype=dtype, device=device)
+
+    @staticmethod
+    def bytes_per_token(layers: int, heads: int, head_dim: int, dtype: torch.dtype) -> int:
+        """Memory of one slot over all layers, keys and values."""
+        return 2 * layers * heads * head_dim * dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved."""
+        return self.k.nbytes + self.v.nbytes
+
+    def write(self, layer: int, slots: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Store k, v [N, heads, head size] of new tokens at ``slots`` [N]."""
+        self.k[layer].index_copy_(0, slots, k)
+        self.v[layer].index_copy_(0, slots, v)

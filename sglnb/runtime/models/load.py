@@ -1,0 +1,113 @@
+"""From a name or a path to a model and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..tokenizer import Tokenizer
+from . import llama
+from .base import Model
+
+EMBEDDED = "sgl-tiny"
+"""Name of the model that comes with the package."""
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+
+def resolve_model(model: str | Path) -> str:
+    """Where ``model`` is: the embedded model's folder, a local path, or a hub name as it is.
+
+    Raises:
+        ValueError: it looks like a path, but there is no checkpoint.
+    """
+    name = str(model)
+    if name == EMBEDDED:
+        return str(ASSETS / EMBEDDED)
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file():
+        return str(path)
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ValueError(
+            f"model: no checkpoint at {name!r} (a folder with config.json and *.safetensors); "
+            f"give such a folder, a hub name like 'org/name', or {EMBEDDED!r}"
+        )
+    return name
+
+
+def load_model(
+    model: str | Path, *, device: str = "auto", dtype: str = "auto"
+) -> tuple[Model, Tokenizer]:
+    """Load weights (safetensors only, no remote code) and tokenizer.
+
+    Args:
+        model: "sgl-tiny", a folder, or a hub name.
+        device: "auto" (CUDA, then CPU) or a torch device.
+        dtype: "auto" (float32 on a CPU, else the checkpoint's), or "float32", "bfloat16",
+            "float16".
+    """
+    from transformers import AutoModelForCausalLM, logging
+
+    place = pick_device(device)
+    wanted: Any = _pick_dtype(dtype, place)
+    where = resolve_model(model)
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # transformers draws one per file, even for 0.1 s
+    try:
+        hf = AutoModelForCausalLM.from_pretrained(
+            where, dtype=wanted, use_safetensors=True, trust_remote_code=False
+        )
+    except OSError as error:
+        raise ValueError(
+            f"model: {str(model)!r} cannot be loaded: {_first_line(error)}"
+        ) from error
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+    hf = hf.to(place).eval().requires_grad_(False)
+    eos = _eos_ids(hf)
+    with torch.inference_mode():
+        if llama.supported(hf.config):
+            loaded: Model = llama.LlamaModel(hf)
+        else:
+            from .hf import TransformersModel
+
+            loaded = TransformersModel(hf)
+    loaded.eos_ids = eos
+    tokenizer = Tokenizer.from_pretrained(where, vocab_size=loaded.vocab_size, eos_ids=eos)
+    return loaded, tokenizer
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device behind a name; "auto" takes CUDA when there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device: {device!r} is no torch device; use 'auto', 'cpu', 'cuda'") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: {device!r} asked for, but torch sees no CUDA device; use 'auto'")
+    return place
+
+
+def _pick_dtype(dtype: str, place: torch.device) -> Any:
+    if dtype == "auto":
+        return torch.float32 if place.type == "cpu" else "auto"
+    names = ("float32", "bfloat16", "float16")
+    if dtype not in names:
+        raise ValueError(f"dtype: must be 'auto' or one of {', '.join(names)}, got {dtype!r}")
+    return getattr(torch, dtype)
+
+
+def _eos_ids(hf: Any) -> tuple[int, ...]:
+    eos = hf.generation_config.eos_token_id if hf.generation_config else None
+    if eos is None:
+        eos = hf.config.eos_token_id
+    return tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
