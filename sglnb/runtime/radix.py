@@ -140,22 +140,23 @@ class RadixTree:
                 break
         return Peek(node, length, within)
 
-    def match(self, ids: list[int], rid: str = "") -> Match:
-        """The longest stored prefix of ``ids``, marked as used now. An edge that matches in
-        part is split, so that the match ends at a node."""
-        node, length, within = self.peek(ids)
+    def find(self, ids: list[int]) -> Match:
+        """The longest stored prefix of ``ids``. An edge that matches in part is split, so that
+        the match ends at a node. Use and hits are left as they are."""
+        node, _, within = self.peek(ids)
         if 0 < within < len(node.key):
             node = self._split(node, within)
+        return Match(node, [slot for used in node.path() for slot in used.slots])
+
+    def hit(self, node: Node, rid: str = "") -> None:
+        """A request reuses the path to ``node``: count it, and mark it as used now."""
         path = node.path()
-        slots: list[int] = []
         now = self._clock()
         for used in path:
-            slots += used.slots
             used.hits += 1
             self._touch(used, now)
         if path:
             self._emit(NodeHit(nodes=[used.id for used in path], rid=rid))
-        return Match(node, slots)
 
     # -- change ----------------------------------------------------------------------------
 

@@ -75,6 +75,8 @@ class LlamaModel(Model):
             gate, up = layer.gate_up(h).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
         x = x[batch.wanted]
+        if not len(x):
+            return x.new_empty(0, self.vocab_size, dtype=torch.float32)
         return self._head(self._rms(x, self._norm)).float()
 
     def _attention(self, h, cos, sin, layer, i, batch, kv, attention) -> torch.Tensor:

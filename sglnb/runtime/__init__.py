@@ -1,0 +1,13 @@
+"""What runs a program: engine thread, scheduler, radix tree, KV pool, models, sampling."""
+
+from .threads import bound_spinning
+
+bound_spinning()
+
+from .default import default_engine  # noqa: E402
+from .engine import Engine  # noqa: E402
+from .request import Request  # noqa: E402
+from .sampling_params import SamplingParams  # noqa: E402
+from .tokenizer import Tokenizer  # noqa: E402
+
+__all__ = ["Engine", "Request", "SamplingParams", "Tokenizer", "default_engine"]

@@ -1,0 +1,355 @@
+"""What the engine's thread does: admit, compute, sample, tell.
+
+Nothing here is thread-safe; :class:`~sglnb.runtime.engine.Engine` sees to it that only its own
+thread comes in.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import torch
+
+from ..errors import EngineError, RequestAborted
+from ..events import (
+    EventLog,
+    RequestFinished,
+    RequestMatched,
+    RequestRetracted,
+    RequestScheduled,
+    StepRan,
+    TokensGenerated,
+)
+from .attention import AttentionBackend, Row
+from .memory import MemoryManager
+from .models import Batch, Model
+from .output import Accepted, accept, allowed_mask, force
+from .pool import SlotPool
+from .radix import Node, RadixTree
+from .request import Request
+from .sampler import Sampled, Sampler
+from .scheduler import Scheduler, Work
+from .sizing import default_kv_tokens
+from .tokenizer import Tokenizer
+
+
+class EngineCore:
+    """Model, memory, queues and the step that moves them."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        attention: AttentionBackend,
+        events: EventLog,
+        *,
+        kv_tokens: int | None,
+        policy: str,
+        chunk_tokens: int,
+        max_running: int,
+        seed: int | None,
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.attention, self.events = attention, events
+        slots = kv_tokens or default_kv_tokens(model)
+        self.kv = model.kv_cache(slots)
+        pieces = tokenizer.pieces
+        pool = SlotPool(slots)
+        tree = RadixTree(
+            pool.free, events.emit, lambda ids: [pieces[i] for i in ids], clock=events.now
+        )
+        self.memory = MemoryManager(pool, tree)
+        self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running)
+        self.sampler = Sampler(model.vocab_size, len(tokenizer.hf), model.device)
+        self.pins: dict[int, Node] = {}
+        """Nodes pinned by the user, by handle."""
+        self._seeds = random.Random(seed)
+        self._steps = 0
+        self._totals = dict.fromkeys(
+            (
+                "requests",
+                "prompt_tokens",
+                "cached_tokens",
+                "completion_tokens",
+                "forced_tokens",
+                "retractions",
+            ),
+            0,
+        )
+        self._busy_seconds = 0.0
+
+    # -- requests --------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to compute."""
+        return not self.scheduler.waiting and not self.scheduler.running
+
+    def requests(self) -> list[Request]:
+        """All requests that are not done."""
+        return self.scheduler.waiting + self.scheduler.running
+
+    def draw_seed(self) -> int:
+        """A seed for a request that brings none."""
+        return self._seeds.getrandbits(62)
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Text that its constraint forces right away joins the prompt."""
+        if request.cursor is not None and request.params.max_new_tokens:
+            try:
+                self._tell(request, [*force(request, self.tokenizer)])
+            except Exception as error:  # a constraint's failure is that request's alone
+                self._fail(request, error)
+                return
+        if not request.done:
+            self.scheduler.add(request)
+
+    def abort(self, request: Request) -> None:
+        """End a request; what it has is kept."""
+        if not request.done:
+            self._finish(
+                request,
+                {"type": "abort", "message": "aborted"},
+                RequestAborted(f"generation {request.name or request.rid!r} was stopped"),
+            )
+
+    def close(self, error: Exception) -> None:
+        """End all requests and let go of model and pool."""
+        for request in self.requests():
+            self._fail(request, error)
+        self.kv = self.model = None
+
+    # -- the step --------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One forward pass over what the scheduler picked."""
+        began = time.monotonic()
+        plan = self.scheduler.next_step()
+        for request in plan.admitted:
+            self._admitted(request)
+        for request in plan.retracted:
+            self._totals["retractions"] += 1
+            self.events.emit(RequestRetracted(rid=request.rid))
+        for request in plan.starved:
+            reason = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
+            self._finish(request, reason)
+        if not plan.work:
+            return
+        self._steps += 1
+        tell = [(w.request.computed, w.request.computed + w.count) for w in plan.work]
+        prefill = [w.request.rid for w in plan.work if w.request.in_prompt]
+        decode = [w.request.rid for w in plan.work if not w.request.in_prompt]
+        prefill_tokens = sum(w.count for w in plan.work if w.request.in_prompt)
+        try:
+            self._compute(plan.work)
+        except Exception as error:  # the batch is lost, the engine goes on
+            failure = EngineError(f"a step failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            for work in plan.work:
+                self._fail(work.request, failure, keep=False)
+        seconds = time.monotonic() - began
+        self._busy_seconds += seconds
+        for work, (start, end) in zip(plan.work, tell, strict=True):
+            if work.request.rid in prefill:
+                self.events.emit(
+                    RequestScheduled(rid=work.request.rid, step=self._steps, start=start, end=end)
+                )
+        self.events.emit(
+            StepRan(
+                step=self._steps,
+                prefill=prefill,
+                decode=decode,
+                prefill_tokens=prefill_tokens,
+                waiting=len(self.scheduler.waiting),
+                used_slots=self.memory.pool.total - self.memory.pool.free_count,
+                total_slots=self.memory.pool.total,
+                seconds=seconds,
+            )
+        )
+
+    def _admitted(self, request: Request) -> None:
+        if request.cached_tokens is None:
+            request.cached_tokens = min(request.computed, request.prompt_len)
+            self._totals["requests"] += 1
+            self._totals["prompt_tokens"] += request.prompt_len
+            self._totals["cached_tokens"] += request.cached_tokens
+        path = [node.id for node in request.node.path()]
+        self.events.emit(RequestMatched(rid=request.rid, cached=request.computed, path=path))
+
+    def _compute(self, work: list[Work]) -> None:
+        rows, ids, positions = [], [], []
+        wanted: list[int] = []
+        reads: list[tuple[int, int]] = []  # per row: its slice of ``wanted``
+        base = 0
+        for request, count in work:
+            start, end = request.computed, request.computed + count
+            rows.append(Row(start, count, request.table.slots, request.table.runs))
+            ids += request.ids[start:end]
+            positions += range(start, end)
+            # Logits at p tell of the token at p + 1: those to be scored, and the next one.
+            first = max(start, request.score_from - 1) if request.return_logprob else end - 1
+            samples = end == len(request.ids) and request.budget > 0
+            last = end if samples else min(end, len(request.ids) - 1)
+            first = first if request.return_logprob or samples else last
+            at = len(wanted)
+            wanted += range(base + first - start, base + last - start)
+            reads.append((at, len(wanted)))
+            base += count
+        device = self.model.device
+        batch = Batch(
+            torch.tensor(ids, device=device),
+            torch.tensor(positions, device=device),
+            self.attention.plan(rows),
+            torch.tensor(wanted, dtype=torch.long, device=device),
+        )
+        logits = self.model.forward(batch, self.kv, self.attention)
+        sampling: list[tuple[Request, int]] = []
+        for (request, count), (start, stop) in zip(work, reads, strict=True):
+            request.computed += count
+            samples = request.pending == 0 and request.budget > 0
+            if request.return_logprob:
+                self._score(request, logits[start : stop - samples])
+            if samples:
+                sampling.append((request, stop - 1))
+        for request, count in work:
+            if request.computed - count < request.prompt_len:
+                self.memory.share(request)
+            if request.pending == 0 and request.budget <= 0:
+                reason = {"type": "length", "length": request.params.max_new_tokens}
+                self._finish(request, reason)
+        if sampling:
+            self._sample(sampling, logits)
+
+    def _score(self, request: Request, logits: torch.Tensor) -> None:
+        """Log-probabilities of tokens that are known already: prompt and forced tokens."""
+        if not len(logits):
+            return
+        last = min(request.computed, len(request.ids) - 1)
+        first = last - len(logits)  # position of the first row; it tells of the token behind it
+        targets = request.ids[first + 1 : last + 1]
+        norm = torch.logsumexp(logits, -1)
+        picked = logits.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
+        for at, value in enumerate((picked - norm).tolist(), first + 1):
+            request.logprobs[at] = value
+
+    def _sample(self, sampling: list[tuple[Request, int]], logits: torch.Tensor) -> None:
+        requests, masks = [], []
+        for request, row in sampling:
+            try:
+                mask = allowed_mask(request, self.tokenizer)
+            except Exception as error:  # a constraint's failure is that request's alone
+                self._fail(request, error)
+                continue
+            requests.append((request, row))
+            masks.append(mask)
+        if not requests:
+            return
+        rows = logits[[row for _, row in requests]]
+        results = self.sampler(rows, [request for request, _ in requests], masks)
+        for (request, _), sampled in zip(requests, results, strict=True):
+            try:
+                self._accept(request, sampled)
+            except Exception as error:
+                self._fail(request, error)
+
+    def _accept(self, request: Request, sampled: Sampled) -> None:
+        """Take a sampled token, and what it forces behind it."""
+        request.logprobs[len(request.ids)] = sampled.logprob
+        if request.top_logprobs_num:
+            request.top_logprobs[len(request.ids)] = [
+                (lp, i) for i, lp, _ in sampled.top[: request.top_logprobs_num]
+            ]
+        accepted = [accept(request, sampled, self.tokenizer)]
+        if accepted[0].reason is None:
+            accepted += force(request, self.tokenizer)
+        self._tell(request, accepted)
+        if not request.done:
+            request.updated()
+
+    def _tell(self, request: Request, accepted: list[Accepted]) -> None:
+        """Events for new tokens; ends the request if the last of them does."""
+        pieces = self.tokenizer.pieces
+        for how in ("sampled", "forced"):
+            some = [a for a in accepted if a.how == how]
+            if not some:
+                continue
+            self.events.emit(
+                TokensGenerated(
+                    rid=request.rid,
+                    ids=[a.token for a in some],
+                    pieces=[pieces[a.token] for a in some],
+                    how=how,
+                    logprobs=[a.logprob for a in some],
+                    top=[[[pieces[i], i, lp, ok] for i, lp, ok in a.top] for a in some],
+                    allowed=[a.allowed for a in some],
+                    mass=[a.mass for a in some],
+                    fsm_before=some[0].state_before,
+                    fsm_after=some[-1].state_after,
+                )
+            )
+        if accepted and accepted[-1].reason is not None:
+            self._finish(request, accepted[-1].reason)
+
+    # -- the end of a request --------------------------------------------------------------
+
+    def _finish(
+        self, request: Request, reason: dict[str, Any], error: Exception | None = None, keep=True
+    ) -> None:
+        if request.done:
+            return
+        self.scheduler.remove(request, keep)
+        self._totals["completion_tokens"] += request.new_tokens
+        self._totals["forced_tokens"] += request.forced_tokens
+        self.events.emit(
+            RequestFinished(
+                rid=request.rid,
+                reason=reason["type"],
+                matched=self._matched_text(reason.get("matched")),
+                error="" if error is None else str(error),
+                prompt_tokens=request.prompt_len,
+                cached_tokens=request.cached_tokens or 0,
+                completion_tokens=request.new_tokens,
+                forced_tokens=request.forced_tokens,
+            )
+        )
+        request.finish(reason, error)
+
+    def _fail(self, request: Request, error: Exception, keep: bool = True) -> None:
+        self._finish(request, {"type": "abort", "message": str(error)}, error, keep)
+
+    def _matched_text(self, matched: str | int | None) -> str:
+        if matched is None:
+            return ""
+        return self.tokenizer.pieces[matched] if isinstance(matched, int) else matched
+
+    # -- inspection ------------------------------------------------------------------------
+
+    def metrics(self) -> dict[str, Any]:
+        """See :meth:`sglnb.runtime.engine.Engine.metrics`."""
+        pool, tree = self.memory.pool, self.memory.tree
+        totals = self._totals
+        return {
+            "running": len(self.scheduler.running),
+            "waiting": len(self.scheduler.waiting),
+            "steps": self._steps,
+            "busy_seconds": self._busy_seconds,
+            **totals,
+            "cache_hit_rate": totals["cached_tokens"] / max(1, totals["prompt_tokens"]),
+            "kv_tokens": pool.total,
+            "kv_used": pool.total - pool.free_count,
+            "kv_cached": tree.size,
+            "kv_locked": tree.locked_size,
+            "tree_nodes": tree.count,
+        }
+
+    def check(self) -> None:
+        """See :meth:`sglnb.runtime.engine.Engine.check`."""
+        pins: dict[int, int] = {}
+        for node in self.pins.values():
+            pins[node.id] = pins.get(node.id, 0) + 1
+        self.memory.check(self.scheduler.running, pins)
+        for request in self.scheduler.waiting:
+            if request.node is not None or len(request.table):
+                raise RuntimeError(f"{request} waits and holds slots")

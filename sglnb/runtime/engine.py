@@ -1,0 +1,399 @@
+"""The engine: one thread that owns the model, the KV pool and the radix tree."""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+
+from ..errors import ContextLengthError, EngineError
+from ..events import EventLog, RequestArrived
+from .attention import TorchAttention
+from .cache import Cache
+from .constraints import compile_constraint
+from .core import EngineCore
+from .models import EMBEDDED, load_model
+from .policy import POLICIES
+from .request import Request
+from .sampling_params import SamplingParams
+from .threads import choose_threads
+
+
+class Engine:
+    """Runs requests on a model, many at a time, and keeps their KV for the next ones.
+
+    All work happens on one background thread; every method may be called from any thread.
+
+    Args:
+        model: "sgl-tiny" (embedded, no download), a checkpoint folder, or a hub name.
+        device: "auto", "cpu", "cuda", ...
+        dtype: "auto" (float32 on a CPU, else the checkpoint's), or a torch dtype's name.
+        attention: "auto" or "torch".
+        kv_tokens: capacity of the KV pool in tokens; default: from free memory.
+        page_size: tokens a page; only 1 so far.
+        policy: "lpm" (longest cached prefix first) or "fcfs".
+        eviction: "lru".
+        jump_forward: write text that a constraint forces without sampling it.
+        chunk_tokens: prompt tokens computed in one step at most.
+        max_running: requests in one batch at most.
+        seed: of the draws of requests that bring no seed of their own.
+
+    Raises:
+        ValueError: an argument is out of range, or the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str = EMBEDDED,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "auto",
+        kv_tokens: int | None = None,
+        page_size: int = 1,
+        policy: str = "lpm",
+        eviction: str = "lru",
+        jump_forward: bool = True,
+        chunk_tokens: int | None = None,
+        max_running: int | None = None,
+        seed: int | None = None,
+    ):
+        _one_of("attention", attention, ("auto", "torch"))
+        _one_of("page_size", page_size, (1,))
+        _one_of("policy", policy, tuple(POLICIES))
+        _one_of("eviction", eviction, ("lru",))
+        _at_least_one("kv_tokens", kv_tokens)
+        _at_least_one("chunk_tokens", chunk_tokens)
+        _at_least_one("max_running", max_running)
+        self.model_name = str(model)
+        self.events = EventLog()
+        loaded, self.tokenizer = load_model(model, device=device, dtype=dtype)
+        self.context_length: int = loaded.context_length
+        self.jump_forward = jump_forward
+        self.threads = choose_threads()
+        self._core = EngineCore(
+            loaded,
+            self.tokenizer,
+            TorchAttention(loaded.device),
+            self.events,
+            kv_tokens=kv_tokens,
+            policy=policy,
+            chunk_tokens=chunk_tokens or (512 if loaded.device.type == "cpu" else 8192),
+            max_running=max_running or (64 if loaded.device.type == "cpu" else 256),
+            seed=seed,
+        )
+        self.cache = Cache(self)
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self.closed = False
+        self._thread = threading.Thread(target=self._loop, name="sglnb-engine", daemon=True)
+        self._thread.start()
+        # The thread must not be inside torch when the interpreter goes down.
+        self_ref = weakref.ref(self)
+        atexit.register(lambda: (engine := self_ref()) and engine.shutdown())
+
+    # -- requests --------------------------------------------------------------------------
+
+    def submit(
+        self,
+        prompt: str | list[int],
+        params: SamplingParams | dict[str, Any] | None = None,
+        *,
+        run: str = "",
+        state: str = "",
+        name: str = "",
+        purpose: str = "gen",
+        return_logprob: bool = False,
+        top_logprobs_num: int = 0,
+        logprob_start_len: int | None = None,
+        on_update: Callable[[Request], None] | None = None,
+    ) -> Request:
+        """Queue a generation and return at once.
+
+        Args:
+            prompt: text, or token ids.
+            params: sampling parameters.
+            run, state, name, purpose: labels for the events.
+            return_logprob: report log-probabilities of the output (and of the prompt from
+                ``logprob_start_len`` on), taken before temperature and mask.
+            top_logprobs_num: alternatives to report for each output token.
+            logprob_start_len: first prompt token to score.
+            on_update: called on the engine's thread when there is new text and at the end. It
+                must be quick and must not raise.
+
+        Raises:
+            ValueError: a parameter is wrong (:class:`ConstraintError` for a regex or choices,
+                :class:`ContextLengthError` for a prompt that does not fit).
+            EngineError: the engine was shut down.
+        """
+        params = SamplingParams.of(params)
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        self._check_prompt(ids, params)
+        if logprob_start_len is not None and not 0 <= logprob_start_len <= len(ids):
+            raise ValueError(
+                f"logprob_start_len: must be 0 to {len(ids)} (the prompt's length), "
+                f"got {logprob_start_len}"
+            )
+        request = Request(
+            ids,
+            params,
+            run=run,
+            state=state,
+            name=name,
+            purpose=purpose,
+            return_logprob=return_logprob,
+            top_logprobs_num=top_logprobs_num,
+            logprob_start_len=logprob_start_len,
+            on_update=on_update,
+            abort=self._abort_one,
+        )
+        source = ""
+        if params.regex is not None or params.choices is not None:
+            constraint = compile_constraint(
+                regex=params.regex, choices=params.choices, tokenizer=self.tokenizer
+            )
+            request.cursor = constraint.start()
+            source = f"{constraint.kind}: {constraint.source}"
+        if params.jump_forward is None:
+            params.jump_forward = self.jump_forward
+        if request.seed is None:
+            request.seed = self._core.draw_seed()
+        pieces = self.tokenizer.pieces
+        arrived = RequestArrived(
+            rid=request.rid,
+            run=run,
+            state=state,
+            name=name,
+            purpose=purpose,
+            ids=ids,
+            pieces=[pieces[i] for i in ids],
+            constraint=source,
+        )
+
+        def enqueue() -> None:
+            self.events.emit(arrived)
+            self._core.add(request)
+
+        self._post(enqueue)
+        return request
+
+    def _check_prompt(self, ids: list[int], params: SamplingParams) -> None:
+        """Refuse a prompt that cannot be run; cut the output to what fits behind it."""
+        if not ids:
+            raise ValueError("prompt: must not be empty")
+        wrong = [i for i in ids if not 0 <= i < self.tokenizer.vocab_size]
+        if wrong:
+            raise ValueError(
+                f"prompt: token id {wrong[0]} is outside 0..{self.tokenizer.vocab_size - 1}"
+            )
+        room = self.context_length - len(ids)
+        if room < (1 if params.max_new_tokens else 0):
+            raise ContextLengthError(
+                f"prompt: {len(ids):,} tokens do not fit in the context of "
+                f"{self.context_length:,} tokens of {self.model_name}; shorten it by at least "
+                f"{1 - room:,}"
+            )
+        slots = self._core.memory.pool.total
+        if len(ids) > slots:
+            raise ContextLengthError(
+                f"prompt: {len(ids):,} tokens do not fit in the KV pool of {slots:,}; shorten "
+                "it or give the engine more kv_tokens"
+            )
+        params.max_new_tokens = min(params.max_new_tokens, room)
+        params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
+
+    def generate(
+        self,
+        prompt: str | list[str] | list[int] | list[list[int]],
+        sampling_params: dict[str, Any] | list[dict[str, Any]] | SamplingParams | None = None,
+        *,
+        stream: bool = False,
+        return_logprob: bool = False,
+        top_logprobs_num: int = 0,
+        logprob_start_len: int | None = None,
+    ) -> Any:
+        """Generate and wait, as SGLang's ``Engine.generate``.
+
+        Returns:
+            A dict with ``text``, ``output_ids`` and ``meta_info`` for one prompt, a list of
+            them for a list of prompts (as text, or as lists of ids). With ``stream=True`` (one
+            prompt) an iterator of such dicts, each with the whole text so far.
+
+        Raises:
+            ValueError: see :meth:`submit`.
+        """
+        many = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+        prompts = prompt if many else [prompt]
+        each = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(prompts)
+        if len(each) != len(prompts):
+            raise ValueError(
+                f"sampling_params: {len(each)} given for {len(prompts)} prompts; give one dict "
+                "for all, or one for each"
+            )
+        options = {
+            "return_logprob": return_logprob,
+            "top_logprobs_num": top_logprobs_num,
+            "logprob_start_len": logprob_start_len,
+        }
+        if stream:
+            if many:
+                raise ValueError("stream: works for one prompt; got a list")
+            return self._stream(prompts[0], each[0], options)
+        requests: list[Request] = []
+        try:
+            for one, params in zip(prompts, each, strict=True):
+                requests.append(self.submit(one, params, **options))
+            results = [_as_dict(request.result()) for request in requests]
+        except BaseException:
+            for request in requests:
+                request.abort()
+            raise
+        return results if many else results[0]
+
+    def _stream(self, prompt: Any, params: Any, options: dict) -> Iterator[dict[str, Any]]:
+        news: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        request = self.submit(prompt, params, on_update=lambda r: news.put(r.done), **options)
+
+        def updates() -> Iterator[dict[str, Any]]:
+            done = False
+            try:
+                while not done:
+                    try:
+                        done = news.get(timeout=0.1)
+                    except queue.Empty:
+                        continue
+                    while not done and not news.empty():
+                        done = news.get()
+                    if request.error is not None:
+                        raise request.error
+                    yield _as_dict(request)
+            finally:
+                request.abort()
+
+        return updates()
+
+    def abort(self, rid: str | None = None, run: str | None = None) -> None:
+        """Stop one request, all requests of a run, or (neither given) all."""
+
+        def stop() -> None:
+            for request in self._core.requests():
+                if (rid is None or request.rid == rid) and (run is None or request.run == run):
+                    self._core.abort(request)
+
+        self._post(stop)
+
+    def _abort_one(self, request: Request) -> None:
+        if not self.closed:  # a closed engine has ended all of its requests
+            self._post(lambda: self._core.abort(request))
+
+    # -- inspection ------------------------------------------------------------------------
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters since the start and the state of the queues and the pool."""
+        return self.call(self._core.metrics)
+
+    def status(self) -> dict[str, Any]:
+        """What the engine is made of, and :meth:`metrics`."""
+        core = self._core
+        return {
+            "model": self.model_name,
+            "decoder": core.model.kind,
+            "device": str(core.model.device),
+            "dtype": str(core.model.dtype).removeprefix("torch."),
+            "attention": "torch",
+            "threads": self.threads,
+            "context_length": self.context_length,
+            "kv_bytes_per_token": core.model.kv_bytes_per_token,
+            **({"closed": True} if self.closed else self.metrics()),
+        }
+
+    def check(self) -> None:
+        """Prove that every KV slot and every lock is accounted for.
+
+        Raises:
+            RuntimeError: the books are wrong (an engine bug).
+        """
+        self.call(self._core.check)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def call(self, what: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Run ``what`` on the engine's thread, between two steps, and return its result."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(what())
+            except BaseException as error:  # carried to the caller
+                future.set_exception(error)
+
+        if threading.current_thread() is self._thread:
+            return what()
+        self._post(run)
+        return future.result(timeout)
+
+    def shutdown(self) -> None:
+        """Stop the thread and free the model and the pool. Requests in progress fail."""
+        with self._closing:
+            if self.closed:
+                return
+            self.closed = True
+            self._inbox.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        how = "closed" if self.closed else str(self._core.model.device)
+        return f"Engine({self.model_name!r}, {how})"
+
+    def _post(self, command: Callable[[], None]) -> None:
+        with self._closing:
+            if self.closed:
+                raise EngineError("the engine was shut down; make a new one with sgl.Engine()")
+            self._inbox.put(command)
+
+    def _loop(self) -> None:
+        torch.set_num_threads(self.threads)
+        core = self._core
+        with torch.inference_mode():
+            while True:
+                try:
+                    command = self._inbox.get(block=core.idle)
+                except queue.Empty:
+                    core.step()
+                    continue
+                if command is None:
+                    break
+                command()
+        core.close(EngineError("the engine was shut down"))
+
+
+def _as_dict(request: Request) -> dict[str, Any]:
+    return {
+        "text": request.text,
+        "output_ids": request.output_ids,
+        "meta_info": request.meta_info,
+    }
+
+
+def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        options = " or ".join(repr(k) for k in known)
+        raise ValueError(f"{name}: must be {options}, got {value!r}")
+
+
+def _at_least_one(name: str, value: int | None) -> None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name}: must be a whole number of at least 1, got {value!r}")

@@ -1,0 +1,105 @@
+"""Who owns which KV slot: the pool, the tree, or a request."""
+
+from __future__ import annotations
+
+from .pool import SlotPool
+from .radix import RadixTree
+from .request import Request
+
+
+class MemoryManager:
+    """Moves slots between pool, tree and requests; every slot has one owner.
+
+    A request's table row reads, from its first position on::
+
+        |-- shared: slots of the tree, locked --|-- own: computed, not yet in the tree --|
+
+    Args:
+        pool: the free slots.
+        tree: the cached prefixes.
+    """
+
+    def __init__(self, pool: SlotPool, tree: RadixTree):
+        self.pool, self.tree = pool, tree
+
+    @property
+    def available(self) -> int:
+        """Slots that are free or can be made free."""
+        return self.pool.free_count + self.tree.evictable_size
+
+    def admit(self, request: Request) -> None:
+        """Match the request's tokens and lock the path. At least the last token is left to
+        compute, and every token whose log-probability is asked for."""
+        match = self.tree.find(request.ids[: request.reusable])
+        self.tree.lock(match.node, request.rid)
+        request.node = match.node
+        request.table.extend(match.slots)
+        request.shared = request.computed = len(match.slots)
+
+    def grow(self, request: Request, n: int) -> None:
+        """Give the request slots for its next ``n`` positions, evicting if need be.
+
+        Raises:
+            MemoryError: not enough slots even so; the request is unchanged.
+        """
+        want = request.computed + n - len(request.table)
+        if want <= 0:
+            return
+        if want > self.pool.free_count:
+            self.tree.evict(want - self.pool.free_count)
+        request.table.extend(self.pool.alloc(want, after=request.table.last))
+
+    def share(self, request: Request) -> None:
+        """Put what is computed in the tree and use the tree's slots from now on.
+
+        Where the tree has a prefix already (another request was faster), our copy of it is
+        freed, and the table is rewritten *before* anyone can be given the freed slots.
+        """
+        ids = request.ids[: request.computed]
+        known = self.tree.insert(ids, request.table.slots[: request.computed], request.rid)
+        duplicates = request.table.slots[request.shared : known]
+        match = self.tree.find(ids)
+        request.table.rewrite(match.slots)
+        self.tree.lock(match.node, request.rid)
+        self.tree.unlock(request.node, request.rid)
+        request.node, request.shared = match.node, request.computed
+        self.pool.free(duplicates)
+
+    def release(self, request: Request, keep: bool = True) -> None:
+        """The request leaves: its KV goes to the tree (``keep``) or back to the pool."""
+        if request.node is None:
+            return
+        if keep and request.computed:
+            self.share(request)
+        self.pool.free(request.table.truncate(request.shared))
+        self.tree.unlock(request.node, request.rid)
+        request.table.truncate(0)
+        request.node, request.shared, request.computed = None, 0, 0
+
+    def check(self, holders: list[Request], pins: dict[int, int] | None = None) -> None:
+        """Prove that each slot has exactly one owner and each lock a holder.
+
+        Raises:
+            RuntimeError: the books are wrong (an engine bug).
+        """
+        owned: list[int] = list(self.pool.free_slots())
+        if len(owned) != self.pool.free_count:
+            raise RuntimeError(f"{len(owned)} slots are free, counted {self.pool.free_count}")
+        for node in self.tree.nodes():
+            owned += node.slots
+        users = dict(pins or {})
+        for request in holders:
+            owned += request.table.slots[request.shared :]
+            if request.node.parent is not None:
+                users[request.node.id] = users.get(request.node.id, 0) + 1
+            if request.node.depth() != request.shared:
+                raise RuntimeError(f"{request} shares {request.shared} tokens, node differs")
+            path = [slot for node in request.node.path() for slot in node.slots]
+            if path != request.table.slots[: request.shared]:
+                raise RuntimeError(f"{request} reads slots that the tree gave up")
+        if sorted(owned) != list(range(self.pool.total)):
+            raise RuntimeError(
+                f"{len(owned)} slots are owned, {len(set(owned))} of them once, "
+                f"of {self.pool.total}"
+            )
+        self.tree.check(users)

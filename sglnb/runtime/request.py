@@ -1,0 +1,202 @@
+"""One generation: what the caller holds while the engine works on it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .detokenizer import OutputText
+from .pool import SlotTable
+from .radix import Node
+from .sampling_params import SamplingParams
+
+_numbers = itertools.count(1)
+
+
+class Request:
+    """A generation in progress or done.
+
+    The caller reads :attr:`text`, :attr:`output_ids`, :attr:`done`, :attr:`error` and
+    :attr:`meta_info` at any time, from any thread. Only the engine's thread writes.
+    """
+
+    def __init__(
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        *,
+        run: str = "",
+        state: str = "",
+        name: str = "",
+        purpose: str = "gen",
+        return_logprob: bool = False,
+        top_logprobs_num: int = 0,
+        logprob_start_len: int | None = None,
+        on_update: Callable[[Request], None] | None = None,
+        abort: Callable[[Request], None] = lambda request: None,
+    ):
+        self.rid = f"r{next(_numbers)}"
+        self.params = params
+        self.run, self.state, self.name, self.purpose = run, state, name, purpose
+        self.return_logprob = return_logprob
+        self.top_logprobs_num = top_logprobs_num
+        self.prompt_len = len(prompt_ids)
+        self.score_from = self.prompt_len if logprob_start_len is None else logprob_start_len
+        """First token whose log-probability under the model is wanted."""
+        self.arrived = time.monotonic()
+        self.error: Exception | None = None
+        self._on_update = on_update
+        self._abort = abort
+        self._finished = threading.Event()
+        self._reason: dict[str, Any] | None = None
+        self._seconds = 0.0
+
+        # What follows belongs to the engine's thread.
+        self.ids = list(prompt_ids)
+        """Prompt and output so far."""
+        self.computed = 0
+        """Positions whose KV is in the pool."""
+        self.table = SlotTable()
+        self.node: Node | None = None
+        """The locked tree node; None while waiting."""
+        self.shared = 0
+        """Leading positions whose slots belong to the tree."""
+        self.cached_tokens: int | None = None
+        """Prompt tokens found in the cache at first admission."""
+        self.cursor: Any = None
+        """Place in the constraint, None when free."""
+        self.rounds_waited = 0
+        self.forced_tokens = 0
+        self.seed = params.seed
+        self.output = OutputText(params.stop_strings, not params.no_stop_trim)
+        self.logprobs: dict[int, float] = {}
+        """Log-probability by token index."""
+        self.top_logprobs: dict[int, list[tuple[float, int]]] = {}
+
+    # -- for the caller --------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        """Text so far: whole characters, the stop string trimmed."""
+        return self.output.text
+
+    @property
+    def output_ids(self) -> list[int]:
+        """Token ids so far, the end-of-text token included."""
+        return self.ids[self.prompt_len :]
+
+    @property
+    def done(self) -> bool:
+        """Whether the generation is over, for whatever reason."""
+        return self._finished.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end; Ctrl-C gets through. False: ``timeout`` seconds passed first."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._finished.wait(0.1 if deadline is None else _slice(deadline)):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        return True
+
+    def result(self, timeout: float | None = None) -> Request:
+        """Wait for the end and return the request.
+
+        Raises:
+            TimeoutError: not done after ``timeout`` seconds.
+            SglError: what made the generation fail.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"request {self.rid} is not done after {timeout} s")
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def abort(self) -> None:
+        """Stop at the next step; the text so far is kept."""
+        self._abort(self)
+
+    @property
+    def meta_info(self) -> dict[str, Any]:
+        """Counts and log-probabilities, with SGLang's names."""
+        info: dict[str, Any] = {
+            "id": self.rid,
+            "finish_reason": self._reason,
+            "prompt_tokens": self.prompt_len,
+            "completion_tokens": len(self.ids) - self.prompt_len,
+            "cached_tokens": self.cached_tokens or 0,
+            "forced_tokens": self.forced_tokens,
+            "e2e_latency": self._seconds or time.monotonic() - self.arrived,
+        }
+        if self.return_logprob:
+            first = min(self.score_from, self.prompt_len)
+            info["input_token_logprobs"] = self._scores(first, self.prompt_len)
+            info["output_token_logprobs"] = self._scores(self.prompt_len, len(self.ids))
+            if self.top_logprobs_num:
+                info["output_top_logprobs"] = [
+                    [(lp, i, None) for lp, i in self.top_logprobs.get(at, [])]
+                    for at in range(self.prompt_len, len(self.ids))
+                ]
+        return info
+
+    def _scores(self, start: int, stop: int) -> list[tuple[float | None, int, None]]:
+        return [(self.logprobs.get(at), self.ids[at], None) for at in range(start, stop)]
+
+    # -- for the engine --------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Tokens that the next steps have to compute."""
+        return len(self.ids) - self.computed
+
+    @property
+    def reusable(self) -> int:
+        """Leading tokens whose KV is of use when it is cached: not the last one, whose logits
+        are needed, nor those from which a log-probability is still to be read."""
+        if not self.return_logprob:
+            return len(self.ids) - 1
+        unscored = self.score_from
+        while unscored in self.logprobs:
+            unscored += 1
+        return max(0, min(len(self.ids), unscored) - 1)
+
+    @property
+    def in_prompt(self) -> bool:
+        """Whether part of the prompt is still to be computed."""
+        return self.computed < self.prompt_len
+
+    @property
+    def new_tokens(self) -> int:
+        """Output tokens so far."""
+        return len(self.ids) - self.prompt_len
+
+    @property
+    def budget(self) -> int:
+        """Output tokens that may still come."""
+        return self.params.max_new_tokens - self.new_tokens
+
+    def updated(self) -> None:
+        """Tell the caller that there is something new."""
+        if self._on_update is not None:
+            self._on_update(self)
+
+    def finish(self, reason: dict[str, Any], error: Exception | None = None) -> None:
+        """The end. Later calls do nothing."""
+        if self.done:
+            return
+        self._reason, self.error = reason, error
+        self._seconds = time.monotonic() - self.arrived
+        if reason["type"] != "stop" or isinstance(reason.get("matched"), int | type(None)):
+            self.output.finish()
+        self._finished.set()
+        self.updated()
+
+    def __repr__(self) -> str:
+        how = "done" if self.done else f"{self.pending} to compute"
+        return f"Request({self.rid}, {self.prompt_len}+{self.new_tokens} tokens, {how})"
+
+
+def _slice(deadline: float) -> float:
+    return min(0.1, max(0.0, deadline - time.monotonic()))
