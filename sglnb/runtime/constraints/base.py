@@ -1,0 +1,124 @@
+"""What the engine knows of a constraint: one compiled object, one cursor per request.
+
+The engine never asks what kind of constraint it holds. A regular constraint is ours
+(``fsm.py``); a grammar or a JSON schema only has to bring these two classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sglnb.runtime.constraints.graph import Graphs
+
+
+class Constraint(ABC):
+    """A compiled constraint: immutable, shared by every request that uses it.
+
+    Attributes:
+        kind: what the user wrote: ``"regex"`` or ``"choices"``.
+        source: the regex, or the choices as a JSON list.
+        n_states: number of automaton states.
+        compile_ms: how long the compilation took, in milliseconds.
+    """
+
+    kind: str
+    source: str
+    n_states: int
+    compile_ms: float
+
+    @abstractmethod
+    def start(self) -> Cursor:
+        """A fresh cursor, before the first token."""
+
+    @abstractmethod
+    def accepts(self, text: str) -> bool:
+        """Whether a model could write exactly ``text``: token by token through the masks,
+        in the tokenizer's own encoding, with the end of the text allowed after it."""
+
+    @abstractmethod
+    def graph(self) -> Graphs:
+        """The automaton to draw, plain and compressed."""
+
+
+class Cursor(ABC):
+    """Where one request stands in its constraint. Cheap to make and to copy; not for use
+    by two threads at once."""
+
+    @abstractmethod
+    def allowed(self) -> np.ndarray:
+        """The legal next tokens as packed bits: int32, ``ceil(vocab_size / 32)`` long, token
+        ``i`` is bit ``i % 32`` of word ``i // 32``. Shared between requests: read-only."""
+
+    @property
+    @abstractmethod
+    def allowed_count(self) -> int:
+        """How many tokens are legal next."""
+
+    @abstractmethod
+    def allows(self, token: int) -> bool:
+        """Whether ``token`` is legal next."""
+
+    @abstractmethod
+    def advance(self, token: int) -> None:
+        """Take one token.
+
+        Raises:
+            ConstraintError: ``token`` is not legal here; the cursor has not moved.
+        """
+
+    def advance_many(self, tokens: list[int]) -> None:
+        """Take several tokens, all or none.
+
+        Raises:
+            ConstraintError: one of them is not legal; the cursor has not moved.
+        """
+        for taken, token in enumerate(tokens):
+            try:
+                self.advance(token)
+            except ValueError:
+                self.rollback(taken)
+                raise
+
+    @abstractmethod
+    def rollback(self, n: int) -> None:
+        """Undo the last ``n`` tokens.
+
+        Raises:
+            ValueError: fewer than ``n`` tokens were taken.
+        """
+
+    @abstractmethod
+    def copy(self) -> Cursor:
+        """An independent cursor in the same place, with the same past."""
+
+    @abstractmethod
+    def forced(self) -> str:
+        """The text that every legal continuation starts with, up to the next choice or legal
+        end. Empty inside a character."""
+
+    @abstractmethod
+    def forced_tokens(self, recent_ids: list[int]) -> list[int]:
+        """Tokens that may be appended without asking the model (see ``jump.py``).
+
+        Args:
+            recent_ids: the prompt and output so far, or just its last tokens.
+        """
+
+    @property
+    @abstractmethod
+    def is_final(self) -> bool:
+        """Whether the text may end here."""
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether the text must end here: stop without another step."""
+
+    @property
+    @abstractmethod
+    def state(self) -> int:
+        """Number of the automaton state, as in :meth:`Constraint.graph`."""

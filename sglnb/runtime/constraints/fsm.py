@@ -1,0 +1,205 @@
+"""Regular constraints: an automaton, its token masks and where a request stands in them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from sglnb.errors import ConstraintError
+from sglnb.runtime.constraints.base import Constraint, Cursor
+from sglnb.runtime.constraints.dfa import DFA
+from sglnb.runtime.constraints.graph import Graphs, draw
+from sglnb.runtime.constraints.jump import JumpForward
+from sglnb.runtime.constraints.masks import Mask, TokenMasks
+from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
+from sglnb.runtime.tokenizer import Tokenizer
+
+_MAX_TOKEN_STATES = 5_000
+
+
+class FSMConstraint(Constraint):
+    """A finite automaton over characters, applied to tokens.
+
+    The state of a request is an automaton state and the bytes of a character that the last
+    token began.
+    """
+
+    def __init__(
+        self, kind: str, source: str, dfa: DFA, tokenizer: Tokenizer, vocabulary: Vocabulary
+    ):
+        self.kind = kind
+        self.source = source
+        self.dfa = dfa
+        self.n_states = len(dfa)
+        self.compile_ms = 0.0
+        self.vocabulary = vocabulary
+        self.masks = TokenMasks(vocabulary, dfa)
+        self.jump = JumpForward(self.masks, dfa, vocabulary, tokenizer)
+        if not vocabulary.has_all_bytes:
+            self.masks.live = self._live_states()
+
+    def start(self) -> FSMCursor:
+        return FSMCursor(self)
+
+    def accepts(self, text: str) -> bool:
+        cursor = self.start()
+        for token in self.jump.spell(text):
+            if not cursor.allows(token):
+                return False
+            cursor.advance(token)
+        return cursor.is_final
+
+    def graph(self) -> Graphs:
+        return self._graphs
+
+    @cached_property
+    def _graphs(self) -> Graphs:
+        return draw(self.dfa)
+
+    def step(self, state: int, pending: bytes, token: int) -> tuple[int, bytes] | None:
+        """Where ``token`` leads, None if it is no legal text here."""
+        cut = self.vocabulary.cuts[token] if 0 <= token < self.vocabulary.size else None
+        if cut is None:
+            return None
+        at: int | None = state
+        rows, class_of = self.dfa.rows, self.dfa.alphabet.class_of
+        if bool(pending) != bool(cut.lead):
+            return None
+        if pending:
+            begun = pending + cut.lead
+            span = utf8_span(begun)
+            if span is None:
+                return None
+            if span.missing:
+                whole = not cut.chars and not cut.tail
+                return (state, begun) if whole and self.masks.leads_on(state, begun) else None
+            at = rows[state].get(class_of(span.lo))
+            if at is None:
+                return None
+        for char in cut.chars:
+            at = rows[at].get(class_of(ord(char)))
+            if at is None:
+                return None
+        if cut.tail and not self.masks.leads_on(at, cut.tail):
+            return None
+        return at, cut.tail
+
+    def _live_states(self) -> set[tuple[int, bytes]]:
+        """The states that can finish, for a vocabulary that lacks some bytes.
+
+        With all 256 bytes every state of a trimmed automaton can; without them a text may be
+        legal and yet not spellable, so the tokens themselves are followed.
+        """
+        sources: dict[tuple[int, bytes], set[tuple[int, bytes]]] = {(0, b""): set()}
+        queue = [(0, b"")]
+        for here in queue:
+            if len(queue) > _MAX_TOKEN_STATES:
+                raise ConstraintError(
+                    f"{self.kind}: this tokenizer cannot spell every text, and the automaton "
+                    "is too large to tell whether one that it can spell is left"
+                )
+            for landing in self.masks.landings(*here):
+                pairs = zip(landing.states.tolist(), landing.tails.tolist(), strict=True)
+                for state, tail in set(pairs):
+                    begun = tail if isinstance(tail, bytes) else self.vocabulary.tails[tail]
+                    there = (state, begun)
+                    if there not in sources:
+                        sources[there] = set()
+                        queue.append(there)
+                    sources[there].add(here)
+        live = {(q, begun) for q, begun in queue if not begun and q in self.dfa.final}
+        stack = list(live)
+        while stack:
+            for here in sources[stack.pop()] - live:
+                live.add(here)
+                stack.append(here)
+        if (0, b"") not in live:
+            raise ConstraintError(
+                f"{self.kind}: the tokenizer cannot spell any text that matches; it lacks some "
+                "of the characters"
+            )
+        return live
+
+
+class FSMCursor(Cursor):
+    """A place in an :class:`FSMConstraint`, with the way back."""
+
+    __slots__ = ("_fsm", "_state", "_pending", "_ended", "_past")
+
+    def __init__(self, fsm: FSMConstraint):
+        self._fsm = fsm
+        self._state = 0
+        self._pending = b""
+        self._ended = False
+        self._past: list[tuple[int, bytes, bool]] = []
+
+    @property
+    def _mask(self) -> Mask:
+        if self._ended:
+            return self._fsm.masks.only_eos
+        return self._fsm.masks(self._state, self._pending)
+
+    def allowed(self):
+        return self._mask.words
+
+    @property
+    def allowed_count(self) -> int:
+        return self._mask.count
+
+    def allows(self, token: int) -> bool:
+        if not 0 <= token < self._fsm.vocabulary.size:
+            return False
+        return bool(self._mask.words[token >> 5] >> (token & 31) & 1)
+
+    def advance(self, token: int) -> None:
+        if token in self._fsm.vocabulary.eos_ids:
+            there = (self._state, b"") if self.is_final else None
+            ended = True
+        else:
+            there = None if self._ended else self._fsm.step(self._state, self._pending, token)
+            ended = False
+            live = self._fsm.masks.live
+            if there is not None and live is not None and there not in live:
+                there = None
+        if there is None:
+            raise ConstraintError(
+                f"token {token} is not allowed in state {self._state} of the {self._fsm.kind} "
+                f"constraint {self._fsm.source[:80]!r}"
+            )
+        self._past.append((self._state, self._pending, self._ended))
+        self._state, self._pending = there
+        self._ended = ended
+
+    def rollback(self, n: int) -> None:
+        if not 0 <= n <= len(self._past):
+            raise ValueError(f"rollback: {n} tokens asked for, {len(self._past)} were taken")
+        if n:
+            self._state, self._pending, self._ended = self._past[-n]
+            del self._past[-n:]
+
+    def copy(self) -> FSMCursor:
+        twin = FSMCursor(self._fsm)
+        twin._state, twin._pending, twin._ended = self._state, self._pending, self._ended
+        twin._past = self._past.copy()
+        return twin
+
+    def forced(self) -> str:
+        if self._pending or self._ended:
+            return ""
+        return self._fsm.jump.text(self._state)
+
+    def forced_tokens(self, recent_ids: list[int]) -> list[int]:
+        if self._pending or self._ended:
+            return []
+        return self._fsm.jump.tokens(self._state, recent_ids)
+
+    @property
+    def is_final(self) -> bool:
+        return not self._pending and self._state in self._fsm.dfa.final
+
+    @property
+    def done(self) -> bool:
+        return self._ended or (self.is_final and not self._fsm.dfa.rows[self._state])
+
+    @property
+    def state(self) -> int:
+        return self._state

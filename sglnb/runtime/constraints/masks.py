@@ -1,0 +1,174 @@
+"""Which tokens an automaton allows: the trie of the vocabulary walked by the automaton.
+
+The walk goes level by level through the trie. At each level it holds the nodes that are
+still alive and the automaton state of each, and takes all their children in one step.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from sglnb.runtime.constraints.dfa import DFA
+from sglnb.runtime.constraints.vocabulary import Vocabulary, ranges, utf8_span
+
+_MAX_CACHE_BYTES = 64 << 20
+
+
+class Mask(NamedTuple):
+    """Legal tokens as packed bits, and how many they are."""
+
+    words: np.ndarray
+    count: int
+
+
+class Landing(NamedTuple):
+    """Tokens with the automaton state and the begun character that each leads to."""
+
+    tokens: np.ndarray
+    states: np.ndarray
+    tails: np.ndarray
+
+
+class TokenMasks:
+    """The masks of one automaton over one vocabulary, computed when first asked for.
+
+    Safe for several threads: the worst that can happen is the same work twice.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, dfa: DFA):
+        self._vocabulary = vocabulary
+        self._dfa = dfa
+        self._char_class = dfa.alphabet.classify(vocabulary.chars)
+        spans = [utf8_span(tail) for tail in vocabulary.tails[1:]]
+        none = np.zeros(len(dfa.alphabet), dtype=bool)
+        overlaps = [
+            none if s is None else dfa.alphabet.overlapping(s.lo, s.hi) for s in (None, *spans)
+        ]
+        self._tail_classes = np.array(overlaps, dtype=np.float32).T
+        self._masks: dict[tuple[int, bytes], Mask] = {}
+        self._shared: dict[bytes, np.ndarray] = {}
+        self.live: set[tuple[int, bytes]] | None = None
+        """The states from which tokens can reach an end; None: all of them."""
+
+    def __call__(self, state: int, pending: bytes) -> Mask:
+        """The mask in automaton state ``state`` with the bytes ``pending`` of a character."""
+        key = (state, pending)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._compute(state, pending)
+            if self.nbytes > _MAX_CACHE_BYTES:
+                self._masks, self._shared = {}, {}
+            self._masks[key] = mask
+        return mask
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the masks take. Equal masks are stored once."""
+        return len(self._shared) * (4 * -(-self._vocabulary.size // 32))
+
+    def _compute(self, state: int, pending: bytes) -> Mask:
+        legal = np.zeros(-(-self._vocabulary.size // 32) * 32, dtype=bool)
+        for landing in self.landings(state, pending):
+            legal[self._only_live(landing)] = True
+        if state in self._dfa.final and not pending:
+            legal[self._vocabulary.eos_ids] = True
+        return self._pack(legal)
+
+    @cached_property
+    def only_eos(self) -> Mask:
+        """The mask after the end: the end again."""
+        legal = np.zeros(-(-self._vocabulary.size // 32) * 32, dtype=bool)
+        legal[self._vocabulary.eos_ids] = True
+        return self._pack(legal)
+
+    def _pack(self, legal: np.ndarray) -> Mask:
+        packed = np.packbits(legal, bitorder="little")
+        words = self._shared.setdefault(packed.tobytes(), packed.view("<i4"))
+        words.flags.writeable = False
+        return Mask(words, int(np.count_nonzero(legal)))
+
+    def _only_live(self, landing: Landing) -> np.ndarray:
+        if self.live is None:
+            return landing.tokens
+        tails = self._vocabulary.tails
+        pairs = zip(landing.states.tolist(), landing.tails.tolist(), strict=True)
+        keep = [(q, t if isinstance(t, bytes) else tails[t]) in self.live for q, t in pairs]
+        return landing.tokens[np.array(keep, dtype=bool)]
+
+    def landings(self, state: int, pending: bytes) -> list[Landing]:
+        """Every legal token, with where it leads."""
+        if not pending:
+            return self.walk(np.array([0]), np.array([state]))
+        out, roots, states = [], [], []
+        for lead, root in self._vocabulary.lead_number.items():
+            span = utf8_span(pending + lead) if lead else None
+            if span is None:
+                continue
+            if span.missing == 0:
+                target = self._dfa.rows[state].get(self._dfa.alphabet.class_of(span.lo))
+                if target is not None:
+                    roots.append(root)
+                    states.append(target)
+            elif self.leads_on(state, pending + lead):
+                first = self._vocabulary.first_token[root]
+                tokens = self._vocabulary.tokens[first : first + self._vocabulary.n_tokens[root]]
+                begun = np.full(len(tokens), None)
+                begun[:] = [pending + lead] * len(tokens)
+                out.append(Landing(tokens, np.full(len(tokens), state), begun))
+        return out + self.walk(np.array(roots, dtype=int), np.array(states, dtype=int))
+
+    def leads_on(self, state: int, begun: bytes) -> bool:
+        """Whether a character that begins with ``begun`` is legal in ``state``."""
+        span = utf8_span(begun)
+        if span is None:
+            return False
+        overlap = self._dfa.alphabet.overlapping(span.lo, span.hi)
+        return any(overlap[c] for c in self._dfa.rows[state])
+
+    def walk(self, nodes: np.ndarray, states: np.ndarray) -> list[Landing]:
+        """The legal tokens at and below ``nodes``, entered in ``states``."""
+        out = []
+        while len(nodes):
+            out.extend(self.at(nodes, states))
+            nodes, states = self.descend(nodes, states)
+        return out
+
+    def any_below(self, node: int, state: int) -> bool:
+        """Whether a legal token goes on past trie node ``node``, entered in ``state``."""
+        nodes, states = np.array([node]), np.array([state])
+        if any(len(landing.tokens) for landing in self.at(nodes, states)[1:]):
+            return True
+        nodes, states = self.descend(nodes, states)
+        while len(nodes):
+            if any(len(landing.tokens) for landing in self.at(nodes, states)):
+                return True
+            nodes, states = self.descend(nodes, states)
+        return False
+
+    def descend(self, nodes: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The children of ``nodes`` that the automaton can step to, with their states."""
+        count = self._vocabulary.n_children[nodes]
+        below = ranges(self._vocabulary.first_child[nodes], count)
+        classes = self._char_class[self._vocabulary.node_char[below]]
+        reached = self._dfa.step(np.repeat(states, count), classes)
+        alive = np.flatnonzero(reached >= 0)
+        return below[alive], reached[alive]
+
+    def at(self, nodes: np.ndarray, states: np.ndarray) -> list[Landing]:
+        """The legal tokens that end exactly at ``nodes``, or inside a character after them."""
+        v = self._vocabulary
+        count = v.n_tokens[nodes]
+        tokens = v.tokens[ranges(v.first_token[nodes], count)]
+        out = [Landing(tokens, np.repeat(states, count), np.zeros(len(tokens), dtype=int))]
+        count = v.n_parts[nodes]
+        if count.any():
+            where = ranges(v.first_part[nodes], count)
+            states, tails = np.repeat(states, count), v.part_tails[where]
+            distinct, index = np.unique(states, return_inverse=True)
+            live = self._dfa.live_classes(distinct).astype(np.float32)
+            possible = (live @ self._tail_classes)[index.reshape(-1), tails] > 0
+            out.append(Landing(v.part_tokens[where[possible]], states[possible], tails[possible]))
+        return out

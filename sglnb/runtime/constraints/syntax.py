@@ -1,0 +1,274 @@
+"""Regex text to a small syntax tree, by the standard library's own parser.
+
+Python's syntax and flags, with the meaning of ``re.fullmatch``. What a finite automaton
+cannot do (look around, refer back, commit to a greedy match) is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sglnb.errors import ConstraintError
+from sglnb.runtime.constraints.charset import (
+    ANYTHING,
+    NOT_NEWLINE,
+    CharSet,
+    category,
+    charset,
+    complement,
+    ignore_case,
+)
+
+try:
+    from re import _parser as parser
+except ImportError:  # Python 3.10
+    import sre_parse as parser  # type: ignore[no-redef]
+
+
+@dataclass(frozen=True, slots=True)
+class Chars:
+    """One character out of a set."""
+
+    chars: CharSet
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """One part after the other. No part: the empty text."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Any one of the options."""
+
+    options: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """``body`` from ``low`` to ``high`` times. None: no upper bound."""
+
+    body: Node
+    low: int
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """``^`` or ``$``, and their relatives, before it is known to stand at an edge."""
+
+    begins: bool
+    spelling: str
+
+
+Node = Chars | Concat | Union | Repeat | Anchor
+EMPTY = Concat(())
+
+_CATEGORIES = {
+    "CATEGORY_DIGIT": r"\d",
+    "CATEGORY_NOT_DIGIT": r"\D",
+    "CATEGORY_SPACE": r"\s",
+    "CATEGORY_NOT_SPACE": r"\S",
+    "CATEGORY_WORD": r"\w",
+    "CATEGORY_NOT_WORD": r"\W",
+}
+_ANCHORS = {
+    "AT_BEGINNING": Anchor(True, "^"),
+    "AT_BEGINNING_STRING": Anchor(True, r"\A"),
+    "AT_END": Anchor(False, "$"),
+    "AT_END_STRING": Anchor(False, r"\Z"),
+}
+_LOOK_CURE = "Spell the wanted alternatives out, or check the text after it is generated."
+_REFUSED = {  # operation: (name, how it is spelled, what to do)
+    "ASSERT": ("lookaround", ("(?=", "(?<="), _LOOK_CURE),
+    "ASSERT_NOT": ("negative lookaround", ("(?!", "(?<!"), _LOOK_CURE),
+    "FAILURE": ("negative lookaround", ("(?!", "(?<!"), _LOOK_CURE),
+    "GROUPREF": (
+        "a backreference",
+        ("(?P=", "\\1"),
+        "Repeat the group's pattern, or use two gen() calls.",
+    ),
+    "GROUPREF_EXISTS": ("a conditional group", ("(?(",), "Write both cases as alternatives."),
+    "POSSESSIVE_REPEAT": ("a possessive quantifier", ("*+",), "Drop the extra '+'."),
+    "ATOMIC_GROUP": ("an atomic group", ("(?>",), "Use (?:...) instead."),
+    "AT_BOUNDARY": (r"a word boundary \b", (r"\b",), "Spell the neighbouring characters out."),
+    "AT_NON_BOUNDARY": (r"\B", (r"\B",), "Spell the neighbouring characters out."),
+}
+_TOKENS = re.compile(
+    r"""(?P<escape>\\(?:[1-9][0-9]*|.))
+    | \[\^?\]?(?:\\.|[^\]\\])*\]
+    | (?P<comment>\(\?\#[^)]*\)|\#[^\n]*)
+    | (?P<group>\(\?(?:P=|<=|<!|[=!>(]))
+    | (?P<repeat>(?:[*+?]|\{[0-9]*,?[0-9]*\})\+)
+    | (?P<anchor>[\^$])
+    | .""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def parse_regex(source: str) -> Node:
+    """Parse ``source``.
+
+    Raises:
+        ConstraintError: not a regex, or it uses what no finite automaton can do.
+    """
+    try:
+        tree = parser.parse(source)
+        node = _Lowering(source, tree.state.flags).sequence(tree, tree.state.flags)
+        return _drop_anchors(node, source, True, True)
+    except re.error as error:
+        where = "" if error.pos is None else f" at position {error.pos}"
+        raise ConstraintError(f"regex: {error.msg}{where}{_pointer(source, error.pos)}") from None
+    except OverflowError:
+        raise ConstraintError("regex: a repeat count is too large; lower it") from None
+    except RecursionError:
+        raise ConstraintError("regex: groups are nested too deeply; flatten it") from None
+
+
+class _Lowering:
+    """The parser's tree to ours, one method per shape."""
+
+    def __init__(self, source: str, flags: int):
+        self.source = source
+        self.verbose = bool(flags & re.VERBOSE)
+
+    def sequence(self, items: Any, flags: int) -> Node:
+        parts = tuple(self.item(str(op), value, flags) for op, value in items)
+        return parts[0] if len(parts) == 1 else Concat(parts)
+
+    def item(self, op: str, value: Any, flags: int) -> Node:
+        if op in ("LITERAL", "NOT_LITERAL", "IN", "ANY"):
+            return Chars(_element(op, value, flags))
+        if op == "BRANCH":
+            return Union(tuple(self.sequence(option, flags) for option in value[1]))
+        if op == "SUBPATTERN":
+            _, add, remove, items = value
+            return self.sequence(items, _scoped(flags, add, remove))
+        if op in ("MAX_REPEAT", "MIN_REPEAT"):
+            low, high, items = value
+            body = self.sequence(items, flags)
+            return Repeat(body, low, None if high is parser.MAXREPEAT else high)
+        if op == "AT" and str(value) in _ANCHORS:
+            return _ANCHORS[str(value)]
+        raise self.refuse(str(value) if op == "AT" else op)
+
+    def refuse(self, op: str) -> ConstraintError:
+        name, spellings, cure = _REFUSED.get(op, (f"{op.lower()}", (), "Rewrite it without."))
+        return _unsupported(self.source, name, _find(self.source, spellings, self.verbose), cure)
+
+
+def _scoped(flags: int, add: int, remove: int) -> int:
+    """Flags inside ``(?i-s:...)``; a and u exclude each other."""
+    if add & (re.ASCII | re.UNICODE):
+        flags &= ~(re.ASCII | re.UNICODE)
+    return (flags | add) & ~remove
+
+
+def _element(op: str, value: Any, flags: int) -> CharSet:
+    """The set of one character of the regex, under ``flags``."""
+    if op == "ANY":
+        return ANYTHING if flags & re.DOTALL else NOT_NEWLINE
+    if op == "IN":
+        items = [(str(kind), item) for kind, item in value]
+    else:
+        negate = [("NEGATE", None)] if op == "NOT_LITERAL" else []
+        items = [*negate, ("LITERAL", value)]
+    ascii_only = bool(flags & re.ASCII)
+    ranges: list[tuple[int, int]] = []
+    spelling = ""
+    for kind, item in items:
+        if kind == "LITERAL":
+            ranges.append((item, item))
+            spelling += f"\\U{item:08x}"
+        elif kind == "RANGE":
+            ranges.append(item)
+            spelling += f"\\U{item[0]:08x}-\\U{item[1]:08x}"
+        elif kind == "CATEGORY":
+            escape = _CATEGORIES[str(item)]
+            ranges.extend(category(escape, ascii_only))
+            spelling += escape
+    negated = items[0][0] == "NEGATE"
+    chars = charset(ranges)
+    if negated:
+        chars = complement(chars)
+    if flags & re.IGNORECASE:
+        return ignore_case(chars, f"[{'^' * negated}{spelling}]", ascii_only)
+    return chars
+
+
+def _is_empty(node: Node) -> bool:
+    """Whether ``node`` can match nothing but the empty text."""
+    if isinstance(node, Concat):
+        return all(map(_is_empty, node.parts))
+    if isinstance(node, Union):
+        return all(map(_is_empty, node.options))
+    if isinstance(node, Repeat):
+        return node.high == 0 or _is_empty(node.body)
+    return isinstance(node, Anchor)
+
+
+def _drop_anchors(node: Node, source: str, at_start: bool, at_end: bool) -> Node:
+    """Take out the anchors at the edges, where ``re.fullmatch`` makes them say nothing."""
+    if isinstance(node, Anchor):
+        if at_start if node.begins else at_end:
+            return EMPTY
+        verbose = bool(parser.parse(source).state.flags & re.VERBOSE)
+        found = _find(source, (node.spelling,), verbose, last=node.begins)
+        cure = "The whole text is matched anyway: remove it, or move it to the " + (
+            "start." if node.begins else "end."
+        )
+        raise _unsupported(source, f"{node.spelling} in mid-pattern", found, cure)
+    if isinstance(node, Concat):
+        empty = [_is_empty(part) for part in node.parts]
+        return Concat(
+            tuple(
+                _drop_anchors(
+                    part, source, at_start and all(empty[:i]), at_end and all(empty[i + 1 :])
+                )
+                for i, part in enumerate(node.parts)
+            )
+        )
+    if isinstance(node, Union):
+        return Union(tuple(_drop_anchors(o, source, at_start, at_end) for o in node.options))
+    if isinstance(node, Repeat):
+        once = node.high is not None and node.high <= 1
+        body = _drop_anchors(node.body, source, at_start and once, at_end and once)
+        return EMPTY if _is_empty(body) else Repeat(body, node.low, node.high)
+    return node
+
+
+def _find(source: str, spellings: tuple[str, ...], verbose: bool, last: bool = False) -> int | None:
+    """Where the regex spells one of ``spellings``; the parser's tree does not say."""
+    found = None
+    at = 0
+    while match := _TOKENS.match(source, at):
+        token, at = match[0], match.end()
+        if match["comment"] and token[0] == "#" and not verbose:
+            at = match.start() + 1
+            continue
+        reference = match["escape"] and token[1:].isdigit() and "\\1" in spellings
+        possessive = match["repeat"] and "*+" in spellings
+        named = (match["escape"] or match["group"] or match["anchor"]) and token in spellings
+        if reference or possessive or named:
+            found = match.start()
+            if not last:
+                break
+    return found
+
+
+def _unsupported(source: str, name: str, at: int | None, cure: str) -> ConstraintError:
+    where = "" if at is None else f" at position {at}"
+    return ConstraintError(
+        f"regex: {name}{where} cannot guide generation. {cure}{_pointer(source, at)}"
+    )
+
+
+def _pointer(source: str, at: int | None) -> str:
+    """Two lines that show the place, for a regex that fits on one."""
+    if at is None or len(source) > 100 or not source.isprintable():
+        return ""
+    return f"\n  {source}\n  {' ' * at}^"
