@@ -1,0 +1,7 @@
+"""``%%sgl`` and ``%sgl``: LM programs in notebook cells."""
+
+from .extension import load_ipython_extension, unload_ipython_extension
+from .magic import SglMagics
+from .run import Run
+
+__all__ = ["Run", "SglMagics", "load_ipython_extension", "unload_ipython_extension"]
