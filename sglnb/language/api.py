@@ -1,0 +1,204 @@
+"""The primitives that a program appends to its state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
+from .ir import (
+    SglExpr,
+    SglGen,
+    SglRoleBegin,
+    SglRoleEnd,
+    SglSelect,
+    as_expr,
+    caller,
+)
+from .sampling import check, dtype_name, given
+
+
+def gen(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    min_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    *,
+    seed: int | None = None,
+    ignore_eos: bool | None = None,
+    no_stop_trim: bool | None = None,
+    return_logprob: bool | None = None,
+    logprob_start_len: int | None = None,
+    top_logprobs_num: int | None = None,
+    dtype: type | str | None = None,
+    choices: Sequence[str] | None = None,
+    choices_method: ChoicesSamplingMethod | str | None = None,
+    regex: str | None = None,
+    jump_forward: bool | None = None,
+) -> SglGen | SglSelect:
+    """Let the model write, and keep the text as variable ``name``.
+
+    A parameter that is None takes the value given to ``run()``.
+
+    Args:
+        name: the variable; None writes text without keeping it apart.
+        max_tokens, min_tokens: bounds on the number of new tokens.
+        n: only 1; use ``fork`` for several answers.
+        stop: text (or several) that ends the generation and is cut off; ``no_stop_trim``
+            leaves it on.
+        seed: the same seed and prompt give the same text.
+        ignore_eos: go on after the model's end of text.
+        return_logprob, logprob_start_len, top_logprobs_num: what ``get_meta_info`` holds.
+        dtype: int, float, bool or str; the text is held to that form and stays a str.
+        choices: choose the likeliest of these texts, as :func:`select` does.
+        regex: the text must match this pattern as a whole.
+        jump_forward: write text that the constraint forces without asking the model.
+
+    Raises:
+        ValueError: a value out of range. ConstraintError: the regex does not parse.
+    """
+    where = caller()
+    _check_name(name)
+    if choices is not None:
+        if regex is not None or dtype is not None:
+            raise ValueError("choices: cannot be combined with regex or dtype")
+        return _select(name, choices, 0.0, choices_method, where)
+    if choices_method is not None:
+        raise ValueError("choices_method: needs choices")
+    if dtype is not None and regex is not None:
+        raise ValueError("dtype and regex: give only one of them")
+    params = given(
+        max_new_tokens=max_tokens,
+        min_new_tokens=min_tokens,
+        n=n,
+        stop=stop,
+        stop_token_ids=stop_token_ids,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        seed=seed,
+        ignore_eos=ignore_eos,
+        no_stop_trim=no_stop_trim,
+        return_logprob=return_logprob,
+        logprob_start_len=logprob_start_len,
+        top_logprobs_num=top_logprobs_num,
+        regex=regex,
+        jump_forward=jump_forward,
+    )
+    try:
+        check(params)
+    except ValueError as error:
+        renamed = str(error).replace("max_new_tokens", "max_tokens")
+        raise type(error)(renamed.replace("min_new_tokens", "min_tokens")) from None
+    return SglGen(name, params, dtype_name(dtype), where)
+
+
+def gen_int(name: str | None = None, max_tokens: int | None = None, **params: Any) -> SglGen:
+    """:func:`gen` with ``dtype=int``."""
+    return gen(name, max_tokens, dtype=int, **params)
+
+
+def gen_string(name: str | None = None, max_tokens: int | None = None, **params: Any) -> SglGen:
+    """:func:`gen` with ``dtype=str``: a text in double quotes."""
+    return gen(name, max_tokens, dtype=str, **params)
+
+
+def select(
+    name: str | None = None,
+    choices: Sequence[str] | None = None,
+    temperature: float = 0.0,
+    choices_method: ChoicesSamplingMethod | str | None = None,
+) -> SglSelect:
+    """Append the likeliest of ``choices`` and keep it as variable ``name``.
+
+    Args:
+        choices: the texts, all scored on the same context.
+        temperature: only 0.
+        choices_method: ``token_length_normalized`` (default), ``greedy_token_selection`` or
+            ``unconditional_likelihood_normalized``, as an object or by name.
+    """
+    _check_name(name)
+    if choices is None:
+        raise ValueError('choices: is missing; select("name", choices=["yes", "no"])')
+    return _select(name, choices, temperature, choices_method, caller())
+
+
+def system(expr: SglExpr | str | None = None) -> SglExpr:
+    """A system message; without ``expr`` only its beginning."""
+    return _role("system", expr)
+
+
+def user(expr: SglExpr | str | None = None) -> SglExpr:
+    """A user message; without ``expr`` only its beginning."""
+    return _role("user", expr)
+
+
+def assistant(expr: SglExpr | str | None = None) -> SglExpr:
+    """An assistant message; without ``expr`` only its beginning."""
+    return _role("assistant", expr)
+
+
+def system_begin() -> SglRoleBegin:
+    """The beginning of a system message."""
+    return SglRoleBegin("system")
+
+
+def system_end() -> SglRoleEnd:
+    """The end of a system message."""
+    return SglRoleEnd("system")
+
+
+def user_begin() -> SglRoleBegin:
+    """The beginning of a user message."""
+    return SglRoleBegin("user")
+
+
+def user_end() -> SglRoleEnd:
+    """The end of a user message."""
+    return SglRoleEnd("user")
+
+
+def assistant_begin() -> SglRoleBegin:
+    """The beginning of an assistant message."""
+    return SglRoleBegin("assistant")
+
+
+def assistant_end() -> SglRoleEnd:
+    """The end of an assistant message."""
+    return SglRoleEnd("assistant")
+
+
+def _role(role: str, expr: SglExpr | str | None) -> SglExpr:
+    if expr is None:
+        return SglRoleBegin(role)
+    return SglRoleBegin(role) + as_expr(expr) + SglRoleEnd(role)
+
+
+def _check_name(name: Any) -> None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name: must be a string or None, got {type(name).__name__} {name!r:.60}")
+
+
+def _select(name, choices, temperature, method, where) -> SglSelect:
+    if isinstance(choices, str) or not isinstance(choices, Sequence) or not choices:
+        raise ValueError(f"choices: must be a non-empty list of strings, got {choices!r}")
+    if any(not isinstance(c, str) or not c for c in choices):
+        raise ValueError(f"choices: must be non-empty strings, got {list(choices)!r}")
+    if temperature > 1e-5:
+        raise ValueError(f"temperature: select takes only 0, got {temperature!r}")
+    if method is None:
+        method = token_length_normalized
+    elif isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"choices_method: must be one of {', '.join(METHODS)}, got {method!r}")
+        method = METHODS[method]
+    elif not isinstance(method, ChoicesSamplingMethod):
+        raise TypeError(f"choices_method: must be one of {', '.join(METHODS)}, got {method!r}")
+    return SglSelect(name, list(choices), temperature, method, where)

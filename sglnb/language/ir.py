@@ -1,0 +1,196 @@
+"""Expressions: what a program can append to its state. They are plain values that say what
+to do; nothing runs until a state executes them, and one expression may go to many states."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .choices import ChoicesSamplingMethod
+from .errors import Where
+
+if TYPE_CHECKING:
+    from .state import ProgramState
+
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+def caller() -> Where:
+    """File and line of the nearest frame outside this package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+
+
+class SglExpr:
+    """Base of all expressions. They add up: ``"Q: " + gen("a") + "\\n"``."""
+
+    def __add__(self, other: Any) -> SglExprList:
+        return SglExprList([*_parts(self), *_parts(as_expr(other))])
+
+    def __radd__(self, other: Any) -> SglExprList:
+        return SglExprList([*_parts(as_expr(other)), *_parts(self)])
+
+    def __format__(self, spec: str) -> str:
+        raise TypeError(
+            f"{self!r} has no value yet and cannot stand inside an f-string; "
+            'append it with + ("text " + gen("x")), or read the variable first (s["x"])'
+        )
+
+
+def as_expr(value: Any) -> SglExpr:
+    """``value`` as an expression.
+
+    Raises:
+        TypeError: it is neither text nor an expression.
+    """
+    if isinstance(value, str):
+        return SglConstantText(value)
+    if isinstance(value, SglExpr):
+        return value
+    if value is None:
+        raise TypeError("cannot append None; did a function forget to return its expression?")
+    raise TypeError(
+        f"cannot append {type(value).__name__} {value!r:.60}; "
+        "append a string (str(...)) or an expression such as gen(...)"
+    )
+
+
+def _parts(expr: SglExpr) -> list[SglExpr]:
+    return expr.expr_list if isinstance(expr, SglExprList) else [expr]
+
+
+class SglConstantText(SglExpr):
+    """Text as it is."""
+
+    def __init__(self, value: str):
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Constant({self.value!r})"
+
+
+class SglExprList(SglExpr):
+    """Expressions one after another."""
+
+    def __init__(self, expr_list: list[SglExpr]):
+        self.expr_list = expr_list
+
+    def __repr__(self) -> str:
+        return f"ExprList({self.expr_list!r})"
+
+
+class SglGen(SglExpr):
+    """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
+    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        sampling_params: dict[str, Any] | None = None,
+        dtype: str | None = None,
+        where: Where = None,
+    ):
+        self.name = name
+        self.sampling_params = dict(sampling_params or {})
+        self.dtype = dtype
+        self.where = where or caller()
+
+    def __repr__(self) -> str:
+        return f"Gen({self.name!r})"
+
+
+class SglSelect(SglExpr):
+    """Let the model choose the likeliest of some texts."""
+
+    def __init__(
+        self,
+        name: str | None,
+        choices: list[str],
+        temperature: float,
+        choices_method: ChoicesSamplingMethod,
+        where: Where = None,
+    ):
+        self.name = name
+        self.choices = choices
+        self.temperature = temperature
+        self.choices_method = choices_method
+        self.where = where or caller()
+
+    def __repr__(self) -> str:
+        return f"Select({self.name!r}, choices={self.choices}, method={self.choices_method!r})"
+
+
+class SglVariable(SglExpr):
+    """The text of a variable of another state, appended once it is there."""
+
+    def __init__(self, name: str, source: ProgramState):
+        self.name = name
+        self.source = source
+
+    def __repr__(self) -> str:
+        return f"Variable({self.name!r})"
+
+
+class SglRoleBegin(SglExpr):
+    """A message of ``role`` begins."""
+
+    def __init__(self, role: str):
+        self.role = role
+
+    def __repr__(self) -> str:
+        return f"RoleBegin({self.role})"
+
+
+class SglRoleEnd(SglExpr):
+    """The message of ``role`` ends."""
+
+    def __init__(self, role: str):
+        self.role = role
+
+    def __repr__(self) -> str:
+        return f"RoleEnd({self.role})"
+
+
+class SglVarScopeBegin(SglExpr):
+    """From here on the text belongs to variable ``name``."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"VarScopeBegin({self.name!r})"
+
+
+class SglVarScopeEnd(SglExpr):
+    """The variable ``name`` is the text since its scope began."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"VarScopeEnd({self.name!r})"
+
+
+class SglSetVariable(SglExpr):
+    """Give variable ``name`` a value; no text."""
+
+    def __init__(self, name: str, value: Any, meta_info: Any = None):
+        self.name = name
+        self.value = value
+        self.meta_info = meta_info
+
+    def __repr__(self) -> str:
+        return f"SetVariable({self.name!r})"
+
+
+class SglFork(SglExpr):
+    """Here ``number`` branches start from the state. ``children`` are their executors."""
+
+    def __init__(self, number: int, children: list[Any]):
+        self.number = number
+        self.children = children
+
+    def __repr__(self) -> str:
+        return f"Fork({self.number})"

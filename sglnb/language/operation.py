@@ -1,0 +1,138 @@
+"""One step of a state's queue, and what happens to the queue when a step goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .errors import GenerationAborted, GenerationError, describe, one_line
+from .ir import (
+    SglExpr,
+    SglExprList,
+    SglFork,
+    SglGen,
+    SglRoleBegin,
+    SglRoleEnd,
+    SglSelect,
+    SglSetVariable,
+    SglVarScopeBegin,
+    SglVarScopeEnd,
+)
+
+if TYPE_CHECKING:
+    from .executor import StreamExecutor
+
+MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd)
+HEAVY = (SglGen, SglSelect, SglFork)
+"""Operations that tokenize or send requests: not for the engine's own thread."""
+
+BOOKKEEPING = (SglSetVariable, SglFork, SglRoleEnd, SglVarScopeEnd)
+"""Operations that are done even when the state is stopped, so that it can go on later."""
+
+
+class Operation:
+    """One expression in the queue of one state.
+
+    Attributes:
+        stamp: the run's count of stops when it was queued.
+        parked: the queue waits for its completion.
+        error: why it failed or was dropped.
+        requests: what it has in flight.
+    """
+
+    __slots__ = ("done", "error", "expr", "owner", "parked", "requests", "stamp")
+
+    def __init__(self, expr: SglExpr, owner: StreamExecutor, stamp: int):
+        self.expr = expr
+        self.owner = owner
+        self.stamp = stamp
+        self.done = False
+        self.parked = False
+        self.error: GenerationError | None = None
+        self.requests: list[Any] = []
+
+    @property
+    def variable(self) -> str | None:
+        """Name of the variable that it sets."""
+        return self.expr.name if isinstance(self.expr, MAKES_VARIABLE) else None
+
+    @property
+    def live_text(self) -> str:
+        """Text of its generation so far."""
+        if isinstance(self.expr, SglGen) and self.requests:
+            return self.requests[0].text
+        return ""
+
+    def abort_requests(self) -> None:
+        """Abort what is still in flight."""
+        for request in self.requests:
+            if not request.done:
+                request.abort()
+
+    def explain(self, problem: BaseException, kind: type[GenerationError]) -> GenerationError:
+        """``problem`` with the name and the source line of this operation."""
+        if isinstance(problem, GenerationError):
+            return problem
+        expr, where = self.expr, getattr(self.expr, "where", None)
+        if isinstance(expr, (SglGen, SglSelect)):
+            what = describe("gen" if isinstance(expr, SglGen) else "select", expr.name, where)
+        else:
+            what = repr(expr)
+        verb = "was stopped" if kind is GenerationAborted else "failed"
+        return kind(
+            f"{what} {verb}: {one_line(problem)}", name=self.variable, where=where, cause=problem
+        )
+
+
+def flatten(expr: SglExpr) -> list[SglExpr]:
+    """The expressions of a (nested) list, in order."""
+    if not isinstance(expr, SglExprList):
+        return [expr]
+    out: list[SglExpr] = []
+    for part in expr.expr_list:
+        out.extend(flatten(part))
+    return out
+
+
+def role_after(exprs: Iterable[SglExpr], role: str | None) -> str | None:
+    """The role that is open after ``exprs`` when ``role`` was before.
+
+    Raises:
+        ValueError: a role begins inside another, or one ends that is not open.
+    """
+    for expr in exprs:
+        if isinstance(expr, SglRoleBegin):
+            if role is not None:
+                raise ValueError(
+                    f"a {expr.role} message cannot begin inside a {role} message; end that first"
+                )
+            role = expr.role
+        elif isinstance(expr, SglRoleEnd):
+            if role != expr.role:
+                detail = f"the open message is of {role}" if role else "no message is open"
+                raise ValueError(f"cannot end a {expr.role} message: {detail}")
+            role = None
+    return role
+
+
+def sort_after_stop(
+    queue: Iterable[Operation], stamp: int, role: str | None, scopes: Iterable[str]
+) -> tuple[list[Operation], list[Operation]]:
+    """(what is still to be done, what is dropped) of ``queue`` when an operation of ``stamp``
+    was stopped with ``role`` and ``scopes`` open. Newer operations stay, and bookkeeping
+    stays; an end whose beginning was dropped goes with it."""
+    kept, dropped, scopes = [], [], set(scopes)
+    for op in queue:
+        expr = op.expr
+        keep = op.stamp > stamp or isinstance(expr, BOOKKEEPING)
+        if isinstance(expr, SglRoleEnd):
+            keep = expr.role == role
+            role = None if keep else role
+        elif isinstance(expr, SglVarScopeEnd):
+            keep = expr.name in scopes
+        elif keep and isinstance(expr, SglRoleBegin):
+            role = expr.role
+        elif keep and isinstance(expr, SglVarScopeBegin):
+            scopes.add(expr.name)
+        (kept if keep else dropped).append(op)
+    return kept, dropped

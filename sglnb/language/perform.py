@@ -1,0 +1,236 @@
+"""What each expression does to a state. Generations and selections only start here; their
+requests complete them later, on the engine's thread."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EngineError, RequestAborted
+from .ir import (
+    SglConstantText,
+    SglFork,
+    SglGen,
+    SglRoleBegin,
+    SglRoleEnd,
+    SglSelect,
+    SglSetVariable,
+    SglVariable,
+    SglVarScopeBegin,
+    SglVarScopeEnd,
+)
+from .operation import Operation
+from .sampling import resolve
+from .scoring import Scoring
+
+if TYPE_CHECKING:
+    from .executor import StreamExecutor
+
+
+def perform(ex: StreamExecutor, op: Operation) -> None:
+    """Do ``op``, or start it if it takes a request. Raises what goes wrong."""
+    _ACTIONS[type(op.expr)](ex, op)
+
+
+# -- text, roles and variables: done at once -----------------------------------------------
+
+
+def _constant(ex: StreamExecutor, op: Operation) -> None:
+    ex.append(op.expr.value)
+    ex.complete(op)
+
+
+def _role_begin(ex: StreamExecutor, op: Operation) -> None:
+    previous = ex.messages_[-1]["role"] if ex.messages_ else None
+    prefix, suffix = ex.run.template.around(op.expr.role, previous)
+    with ex.cond:
+        ex.text_ += prefix
+        ex.cur_role = op.expr.role
+        ex.role_start, ex.role_suffix = len(ex.text_), suffix
+    ex.complete(op)
+
+
+def _role_end(ex: StreamExecutor, op: Operation) -> None:
+    with ex.cond:
+        content = ex.text_[ex.role_start :].lstrip()
+        ex.messages_.append({"role": op.expr.role, "content": content})
+        ex.text_ += ex.role_suffix
+        ex.cur_role = None
+    ex.complete(op)
+
+
+def _scope_begin(ex: StreamExecutor, op: Operation) -> None:
+    with ex.cond:
+        ex.scopes[op.expr.name] = len(ex.text_)
+    ex.complete(op)
+
+
+def _scope_end(ex: StreamExecutor, op: Operation) -> None:
+    with ex.cond:
+        text = ex.text_[ex.scopes.pop(op.expr.name) :]
+    ex.store(op, text)
+    ex.complete(op)
+
+
+def _set_variable(ex: StreamExecutor, op: Operation) -> None:
+    ex.store(op, op.expr.value, op.expr.meta_info)
+    ex.complete(op)
+
+
+def _variable(ex: StreamExecutor, op: Operation) -> None:
+    """Append another state's variable: at once if it is there, else when it comes."""
+    source, name = op.expr.source.stream_executor, op.expr.name
+    once = threading.Lock()
+
+    def look() -> None:
+        waits = name in source.table.pending and source is not ex
+        if waits or op.done or not once.acquire(blocking=False):
+            return
+        source.unwatch(look)
+        with source.cond:
+            value, known = source.variables.get(name), name in source.variables
+            problem = None if known else source.missing(name)
+        if problem is None:
+            ex.append(str(value))
+        else:
+            ex.fail(op, problem)
+        ex.complete(op)
+
+    source.watch(look)
+    look()
+
+
+def _fork(ex: StreamExecutor, op: Operation) -> None:
+    if op.expr.number > 1:
+        _send_hint(ex)
+    for child in op.expr.children:
+        child.adopt(ex)
+    ex.complete(op)
+
+
+def _send_hint(ex: StreamExecutor) -> None:
+    """Let the engine prefill the text that the branches share, before they ask for it."""
+    if len(ex.text_) <= ex.prefilled:
+        return
+    run = ex.run
+    try:
+        run.backend.submit(
+            ex.text_, {"max_new_tokens": 0}, run=run.id, state=ex.sid, purpose="prefill"
+        )
+    except (ValueError, EngineError):
+        return  # only a hint: what is wrong is told by the branches' own requests
+    ex.prefilled = len(ex.text_)
+
+
+# -- generation ----------------------------------------------------------------------------
+
+
+def _gen(ex: StreamExecutor, op: Operation) -> None:
+    expr, run = op.expr, ex.run
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    if ex.cur_role == "assistant":
+        stop, stop_token_ids = run.template.stop, run.template.stop_token_ids
+    params, options = resolve(expr, ex.defaults, stop=stop, stop_token_ids=stop_token_ids)
+    request = run.backend.submit(
+        ex.text_,
+        params,
+        run=run.id,
+        state=ex.sid,
+        name=expr.name or "",
+        purpose="gen",
+        on_update=partial(_on_update, ex, op),
+        **options,
+    )
+    _keep(ex, op, request)
+
+
+def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
+    """Remember a request, unless its run was stopped while it was sent."""
+    if request not in op.requests:
+        op.requests.append(request)
+    if op.done or op.stamp < ex.run.stops:
+        request.abort()
+
+
+def _on_update(ex: StreamExecutor, op: Operation, request: Any) -> None:
+    """On the engine's thread: quick, and nothing is raised."""
+    if request.done:
+        try:
+            _finish_gen(ex, op, request)
+        except Exception as problem:  # recorded: the engine's thread must go on
+            ex.fail(op, problem)
+            ex.complete(op)
+        return
+    if not op.requests:  # the news came before submit() returned
+        op.requests.append(request)
+    ex.updated()
+
+
+def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
+    if op.done:
+        return
+    problem = request.error
+    ex.append(request.text)
+    if problem is None:
+        ex.prefilled = len(ex.text_)
+        ex.store(op, request.text, request.meta_info)
+    elif isinstance(problem, RequestAborted):
+        # The text so far is an error for whoever was waiting for all of it, and from then on
+        # a value like any other.
+        ex.stop(op, problem)
+        ex.store(op, request.text, request.meta_info)
+    else:
+        ex.fail(op, problem)
+    ex.complete(op)
+
+
+def _select(ex: StreamExecutor, op: Operation) -> None:
+    expr, run = op.expr, ex.run
+
+    def decided(scoring: Scoring) -> None:
+        """On the engine's thread, when the last score or the first failure is in."""
+        try:
+            if op.done:
+                return
+            if scoring.problem is not None:
+                raise scoring.problem
+            decision = scoring.decide()
+            ex.append(decision.decision)
+            pairs = [[c, s] for c, s in zip(expr.choices, decision.scores, strict=True)]
+            ex.store(op, decision.decision, decision.meta_info, pairs)
+        except RequestAborted as problem:
+            ex.stop(op, problem)
+        except Exception as problem:  # recorded: raised where the variable is read
+            ex.fail(op, problem)
+        ex.complete(op)
+
+    scoring = Scoring(expr, ex.text_, run.backend.tokenizer, decided)
+    for ids, start, on_update in scoring.jobs():
+        request = run.backend.submit(
+            ids,
+            {"max_new_tokens": 0, "temperature": 0.0},
+            run=run.id,
+            state=ex.sid,
+            name=expr.name or "",
+            purpose="select",
+            return_logprob=True,
+            logprob_start_len=start,
+            on_update=on_update,
+        )
+        _keep(ex, op, request)
+
+
+_ACTIONS = {
+    SglConstantText: _constant,
+    SglGen: _gen,
+    SglSelect: _select,
+    SglVariable: _variable,
+    SglRoleBegin: _role_begin,
+    SglRoleEnd: _role_end,
+    SglVarScopeBegin: _scope_begin,
+    SglVarScopeEnd: _scope_end,
+    SglSetVariable: _set_variable,
+    SglFork: _fork,
+}

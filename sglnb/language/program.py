@@ -1,0 +1,305 @@
+"""``@function``: a Python function as an LM program."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .backend import Backend, check_backend, get_default_backend
+from .batch import run_rows
+from .run import ProgramRun, current_run
+from .sampling import check, given
+from .state import ProgramState
+
+OPTIONS = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "n",
+    "stop",
+    "stop_token_ids",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "ignore_eos",
+    "no_stop_trim",
+    "return_logprob",
+    "logprob_start_len",
+    "top_logprobs_num",
+    "jump_forward",
+)
+"""Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
+
+
+class SglFunction:
+    """A program: a function whose first parameter ``s`` is the state it works on.
+
+    Made by :func:`function`. The sampling options of :meth:`run`, :meth:`run_batch` and a
+    plain call are the base for every ``gen`` that does not say otherwise. A parameter of the
+    function with the name of an option takes the keyword for itself.
+    """
+
+    def __init__(self, func: Callable[..., Any], bind_arguments: dict[str, Any] | None = None):
+        self.func = func
+        self.bind_arguments = dict(bind_arguments or {})
+        self.arg_names = _check_program(func)
+        functools.update_wrapper(self, func)
+
+    def bind(self, **kwargs: Any) -> SglFunction:
+        """The same program with some arguments fixed.
+
+        Raises:
+            TypeError: the function has no such parameter.
+        """
+        for name in kwargs:
+            if name not in self.arg_names and not self._takes_any_keyword:
+                raise TypeError(
+                    f"bind: {self.__name__}() has no parameter {name!r}; "
+                    f"it has: {', '.join(self.arg_names) or 'none'}"
+                )
+        return SglFunction(self.func, {**self.bind_arguments, **kwargs})
+
+    def run(
+        self,
+        *args: Any,
+        stream: bool = False,
+        backend: Backend | None = None,
+        run_id: str | None = None,
+        **kwargs: Any,
+    ) -> ProgramState:
+        """Run the program and return its state once the body has ended; generations that it
+        did not read may still be going.
+
+        Called from a running program or a ``%%sgl`` cell, the state belongs to that run, with
+        its backend and sampling options.
+
+        Args:
+            stream: run the body in a thread and return at once; see ``state.text_iter()``.
+            backend: where to run; default: the enclosing program's, else the default backend.
+            run_id: the ``run`` of the events; for callers that show the run themselves.
+            **kwargs: the function's arguments, and sampling options: max_new_tokens, stop,
+                stop_token_ids, temperature, top_p, top_k, min_p, seed, ignore_eos,
+                return_logprob, top_logprobs_num, ...
+
+        Raises:
+            ValueError: a sampling option is out of range.
+            Exception: whatever the body raises; its requests are then aborted.
+        """
+        kwargs, defaults = self._split(kwargs)
+        run, own = _open_run(self.__name__, backend, run_id, defaults)
+        executor = run.new_executor({**run.defaults, **defaults}, label=self.__name__)
+        state = ProgramState(executor)
+        if stream:
+            self._start_thread(run, own, state, args, kwargs)
+        else:
+            self._execute(run, own, state, args, kwargs)
+        return state
+
+    def run_batch(
+        self,
+        batch_kwargs: Iterable[dict[str, Any] | Sequence[Any]],
+        *,
+        backend: Backend | None = None,
+        num_threads: int | str = "auto",
+        progress_bar: bool = False,
+        run_id: str | None = None,
+        **options: Any,
+    ) -> list[ProgramState]:
+        """Run the program once for each row, many at a time.
+
+        Args:
+            batch_kwargs: a dict of arguments for each row, or a sequence in the order of the
+                parameters. Nothing of it is changed.
+            num_threads: rows in progress at once at most; "auto" is up to 96.
+            progress_bar: show one (tqdm).
+            **options: sampling options as in :meth:`run`.
+
+        Returns:
+            One state a row, in order, each with all its generations done. A row that failed
+            has its error in ``state.error()``, and reading its variables raises it.
+        """
+        rows = [self._row(i, row) for i, row in enumerate(batch_kwargs)]
+        _, defaults = self._split(options, only_options=True)
+        threads = _thread_count(num_threads, len(rows))
+        title = f"{self.__name__} \u00d7 {len(rows)}"
+        run, own = _open_run(title, backend, run_id, defaults)
+        merged = {**run.defaults, **defaults}
+        states = [
+            ProgramState(run.new_executor(merged, label=f"{self.__name__} {i}", index=i))
+            for i in range(len(rows))
+        ]
+        jobs = [
+            functools.partial(self._body, state, (), row)
+            for state, row in zip(states, rows, strict=True)
+        ]
+        if own:
+            run.enter()
+        try:
+            run_rows(run, states, jobs, threads, title if progress_bar else None)
+        except BaseException as error:
+            _close_run(run, own, states, error)
+            raise
+        _close_run(run, own, states)
+        return states
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``f(s, ...)`` does the program on the caller's state and returns what its body
+        returns; ``f(...)`` without a state is :meth:`run`."""
+        if args and isinstance(args[0], ProgramState):
+            return self.func(*args, **{**self.bind_arguments, **kwargs})
+        return self.run(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        bound = "".join(f", {k}={v!r:.40}" for k, v in self.bind_arguments.items())
+        return f"SglFunction({self.__name__}({', '.join(['s', *self.arg_names])}){bound})"
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _takes_any_keyword(self) -> bool:
+        kinds = [p.kind for p in inspect.signature(self.func).parameters.values()]
+        return inspect.Parameter.VAR_KEYWORD in kinds
+
+    def _split(
+        self, kwargs: dict[str, Any], *, only_options: bool = False
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(the function's arguments, the sampling options) of ``kwargs``, both checked."""
+        taken = () if only_options else self.arg_names
+        options = given(**{k: v for k, v in kwargs.items() if k in OPTIONS and k not in taken})
+        rest = {k: v for k, v in kwargs.items() if k not in OPTIONS or k in taken}
+        if only_options and rest:
+            raise TypeError(
+                f"run_batch: unknown option {next(iter(rest))!r}; known: {', '.join(OPTIONS)}"
+            )
+        check(options)
+        options.pop("n", None)
+        return rest, options
+
+    def _row(self, i: int, row: Any) -> dict[str, Any]:
+        if isinstance(row, dict):
+            return dict(row)
+        if isinstance(row, (list, tuple)) and len(row) <= len(self.arg_names):
+            return dict(zip(self.arg_names, row, strict=False))
+        raise TypeError(
+            f"batch_kwargs: row {i} must be a dict of arguments or a list with at most "
+            f"{len(self.arg_names)} values ({', '.join(self.arg_names)}), got {row!r:.60}"
+        )
+
+    def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
+        state.ret_value = self.func(state, *args, **{**self.bind_arguments, **kwargs})
+
+    def _execute(
+        self, run: ProgramRun, own: bool, state: ProgramState, args: tuple, kwargs: dict[str, Any]
+    ) -> None:
+        """The body, and then the end of its run."""
+        if own:
+            run.enter()
+        try:
+            self._body(state, args, kwargs)
+        except BaseException as error:
+            state.stream_executor.fail_body(error)
+            _close_run(run, own, [state], error)
+            raise
+        _close_run(run, own, [state])
+
+    def _start_thread(self, run: ProgramRun, own: bool, state: ProgramState, *rest: Any) -> None:
+        """:meth:`_execute` in a thread; what it raises is kept for who reads the state."""
+        executor = state.stream_executor
+
+        def work() -> None:
+            try:
+                self._execute(run, own, state, *rest)
+            except BaseException as error:  # the state has it: fail_body()
+                del error
+            finally:
+                with executor.cond:
+                    executor.body_thread = None
+                    executor.cond.notify_all()
+                executor.updated()
+
+        executor.body_thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(work,),
+            name=f"sglnb-{self.__name__}",
+            daemon=True,
+        )
+        executor.body_thread.start()
+
+
+def function(func: Callable[..., Any] | None = None) -> Any:
+    """Make an LM program of a function whose first parameter is ``s``::
+
+        @function
+        def qa(s, question):
+            s += user(question)
+            s += assistant(gen("answer", max_tokens=32))
+
+        state = qa.run(question="What is the capital of Italy?")
+        state["answer"]
+
+    Raises:
+        TypeError: the first parameter is not ``s``, or the function is async or a generator.
+    """
+    return SglFunction if func is None else SglFunction(func)
+
+
+def _open_run(
+    title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
+) -> tuple[ProgramRun, bool]:
+    """The run to work in, and whether it is a new one: a program that is called from another
+    on the same backend belongs to that one's run."""
+    outer = current_run()
+    if outer is not None and run_id is None and backend in (None, outer.backend):
+        return outer, False
+    if backend is None:
+        backend = outer.backend if outer is not None else get_default_backend()
+    return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
+
+
+def _close_run(
+    run: ProgramRun, own: bool, states: list[ProgramState], error: BaseException | None = None
+) -> None:
+    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own."""
+    if own:
+        run.finish(error)
+    elif error is not None and not isinstance(error, Exception):
+        run.abort()
+    for state in states:
+        state.stream_executor.end()
+
+
+def _check_program(func: Callable[..., Any]) -> list[str]:
+    """Names of the parameters after ``s``; TypeError if ``func`` cannot be a program."""
+    if not callable(func):
+        raise TypeError(f"function: needs a function, got {type(func).__name__} {func!r:.60}")
+    name = getattr(func, "__name__", repr(func))
+    if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
+        raise TypeError(
+            f"function: {name} is async; programs are plain functions (def, not async def)"
+        )
+    if inspect.isgeneratorfunction(func):
+        raise TypeError(f"function: {name} contains yield; a program's body must not")
+    parameters = list(inspect.signature(func).parameters.values())
+    if not parameters or parameters[0].name != "s":
+        got = f"got {parameters[0].name!r}" if parameters else "it has none"
+        raise TypeError(
+            f"function: the first parameter of {name} must be named 's' (the program's state); "
+            f"{got}. Write: def {name}(s, ...)"
+        )
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters[1:] if p.kind not in kinds]
+
+
+def _thread_count(num_threads: int | str, rows: int) -> int:
+    if num_threads == "auto":
+        return max(1, min(96, rows))
+    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or num_threads < 1:
+        raise ValueError(
+            f"num_threads: must be 'auto' or a whole number of at least 1, got {num_threads!r}"
+        )
+    return min(num_threads, max(1, rows))

@@ -1,0 +1,145 @@
+"""One run of a program: the states that belong together, stopped and ended together."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+from ..errors import EngineError, RequestAborted
+from ..events import RunEnded, RunStarted
+from .backend import Backend, dispatcher_of
+from .chat_template import chat_template_of
+from .errors import one_line
+from .executor import StreamExecutor
+from .waiting import wait_until
+
+_current: ContextVar[ProgramRun | None] = ContextVar("sglnb_run", default=None)
+
+
+class ProgramRun:
+    """The common part of the states of one ``%%sgl`` cell, ``run()`` or ``run_batch()``.
+
+    Attributes:
+        id: the ``run`` of its events and requests.
+        defaults: sampling options that its states start with.
+        active: whether the program's body is still going.
+        stops: how often it was stopped; operations queued before the last stop are dropped.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        run_id: str | None = None,
+        title: str = "",
+        defaults: dict[str, Any] | None = None,
+    ):
+        self.defaults = dict(defaults or {})
+        self.id = run_id or uuid.uuid4().hex[:8]
+        self.backend = backend
+        self.title = title
+        self.template = chat_template_of(backend.tokenizer)
+        self.dispatcher = dispatcher_of(backend)
+        self.active = True
+        self.stops = 0
+        self._stopped = False
+        self._outer = _current.get()
+        self._numbers = itertools.count()
+        self._open: set[StreamExecutor] = set()
+        self._error = ""
+        self._cond = threading.Condition()
+        self._ended = False
+        backend.events.emit(RunStarted(run=self.id, title=title))
+
+    def new_executor(
+        self,
+        defaults: dict[str, Any],
+        *,
+        label: str = "",
+        index: int = 0,
+        parent: StreamExecutor | None = None,
+    ) -> StreamExecutor:
+        """A new state of this run, without text."""
+        sid = f"{self.id}.{next(self._numbers)}"
+        executor = StreamExecutor(self, sid, defaults, label=label, index=index, parent=parent)
+        with self._cond:
+            if not self._ended:
+                self._open.add(executor)
+        return executor
+
+    # -- stopping and ending ---------------------------------------------------------------
+
+    def check_not_stopped(self) -> None:
+        """Raise RequestAborted in a body that goes on after its run was stopped."""
+        if self._stopped and self.active:
+            raise RequestAborted("the run was stopped")
+
+    def abort(self) -> None:
+        """Stop: abort the requests in flight and drop what is queued. Texts and variables so
+        far are kept, and once the body has ended the states can go on."""
+        self.stops += 1
+        self._stopped = True
+        with suppress(EngineError):  # a closed engine has ended its requests itself
+            self.backend.abort(run=self.id)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """The body is over, with ``error`` or well. Generations may still be going: the run
+        ends with the last of them. After an error they are aborted."""
+        if not self.active:
+            return
+        if error is not None:
+            self._error = one_line(error)
+            self.abort()
+        self.active = False
+        if _current.get() is self:
+            _current.set(self._outer)
+        self._outer = None
+        with self._cond:
+            executors = list(self._open)
+        for executor in executors:
+            executor.end()
+        self._end_if_over()
+
+    def executor_ended(self, executor: StreamExecutor, error: str) -> None:
+        """Called once by each executor when all it had to do is done."""
+        with self._cond:
+            self._open.discard(executor)
+            self._error = self._error or error
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        with self._cond:
+            if self.active or self._open or self._ended:
+                return
+            self._ended = True
+            self._cond.notify_all()
+        self.backend.events.emit(RunEnded(run=self.id, error=self._error))
+
+    @property
+    def done(self) -> bool:
+        """Whether the body and every generation are over."""
+        return self._ended
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end (Ctrl-C gets through); False when ``timeout`` seconds passed."""
+        return wait_until(self._cond, lambda: self._ended, timeout)
+
+    # -- the enclosing run -----------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Make this the run that programs called from here on belong to."""
+        _current.set(self)
+
+    def __repr__(self) -> str:
+        how = "running" if self.active else "done" if self._ended else "finishing"
+        return f"ProgramRun({self.id}, {self.title or 'untitled'}, {how})"
+
+
+def current_run() -> ProgramRun | None:
+    """The run whose body is being executed here, None outside of programs."""
+    run = _current.get()
+    return run if run is not None and run.active else None

@@ -1,0 +1,103 @@
+"""Sampling parameters: those of ``run()`` are the base, those of ``gen()`` win."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..errors import ConstraintError
+from ..runtime.sampling_params import SamplingParams
+from .ir import SglGen
+
+SUBMIT_OPTIONS = ("return_logprob", "top_logprobs_num", "logprob_start_len")
+"""Options that go to ``submit`` beside the sampling parameters."""
+
+DTYPE_REGEX = {
+    "int": r"[-+]?[0-9]+[ \n]*",
+    "float": r"[-+]?[0-9]*\.?[0-9]+[ \n]*",
+    "bool": r"(True|False)",
+    "str": r"\"[\w\d\s]*\"",
+}
+"""What ``gen(dtype=)`` lets the model write (SGLang's patterns; a str has its quotes)."""
+
+DTYPE_STOP = {"int": (" ", "\n"), "float": (" ", "\n")}
+"""Numbers end at the first space."""
+
+
+def dtype_name(dtype: Any) -> str | None:
+    """The name of a type that ``gen(dtype=)`` takes, given the type or its name.
+
+    Raises:
+        ValueError: another type.
+    """
+    if dtype is None:
+        return None
+    name = dtype.__name__ if isinstance(dtype, type) else dtype
+    if name not in DTYPE_REGEX:
+        raise ValueError(f"dtype: must be one of {', '.join(DTYPE_REGEX)}, got {dtype!r}")
+    return name
+
+
+def given(**params: Any) -> dict[str, Any]:
+    """The parameters that are not None; lists copied, so that the caller's stay theirs."""
+    return {
+        k: list(v) if isinstance(v, (list, tuple)) else v
+        for k, v in params.items()
+        if v is not None
+    }
+
+
+def check(params: dict[str, Any]) -> None:
+    """Tell a mistake in ``params`` now, on the line where it was written.
+
+    Raises:
+        ValueError: a value out of range. ConstraintError: ``regex`` does not parse.
+    """
+    n = params.get("n")
+    if n not in (None, 1):
+        raise ValueError(
+            f"n: only 1 is possible here, got {n!r}; for several answers use "
+            "s.fork(n) and gen in each branch"
+        )
+    top = params.get("top_logprobs_num", 0)
+    if not isinstance(top, int) or top < 0:
+        raise ValueError(f"top_logprobs_num: must be a whole number of at least 0, got {top!r}")
+    probe = {k: v for k, v in params.items() if k not in SUBMIT_OPTIONS and k != "n"}
+    least = probe.get("min_new_tokens", 0)
+    if isinstance(least, int):
+        probe.setdefault("max_new_tokens", max(least, 128))
+    SamplingParams.of(probe)
+    if "regex" in probe:
+        try:
+            re.compile(probe["regex"])
+        except re.error as error:
+            raise ConstraintError(f"regex: {error}: {probe['regex']!r}") from None
+
+
+def resolve(
+    gen: SglGen,
+    defaults: dict[str, Any],
+    *,
+    stop: tuple[str, ...] = (),
+    stop_token_ids: tuple[int, ...] = (),
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``submit`` gets for ``gen``: (sampling parameters, other options), both fresh.
+
+    Args:
+        stop, stop_token_ids: the chat template's own, added to the others.
+    """
+    params = {**defaults, **gen.sampling_params}
+    params.pop("n", None)
+    options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
+    if gen.dtype is not None:
+        params["regex"] = DTYPE_REGEX[gen.dtype]
+    own = params.pop("stop", None) or ()
+    stops = [*((own,) if isinstance(own, str) else own), *DTYPE_STOP.get(gen.dtype, ()), *stop]
+    if stops:
+        params["stop"] = list(dict.fromkeys(stops))
+    ids = [*(params.pop("stop_token_ids", None) or ())]
+    if not params.get("ignore_eos"):
+        ids += stop_token_ids
+    if ids:
+        params["stop_token_ids"] = list(dict.fromkeys(ids))
+    return params, options

@@ -1,0 +1,75 @@
+"""The variables of one state: those that are there, on their way, and lost."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from .errors import GenerationError
+from .operation import Operation
+
+
+class VariableTable:
+    """Values by name, and for the others why one has to wait or will wait in vain.
+
+    Every change happens under ``cond``, which is the state's own.
+    """
+
+    def __init__(self, cond: threading.Condition):
+        self._cond = cond
+        self.values: dict[str, Any] = {}
+        self.meta_info: dict[str, Any] = {}
+        self.own: dict[str, None] = {}
+        """Names set in this state, not in the one it was forked from; in order."""
+        self.pending: dict[str, Operation] = {}
+        """The last queued operation that sets each name."""
+        self.lost: dict[str, GenerationError] = {}
+        """Names that will not come, and why."""
+
+    def expect(self, op: Operation) -> None:
+        """``op`` was queued."""
+        if op.variable is not None:
+            self.pending[op.variable] = op
+
+    def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
+        """``op`` has made its variable."""
+        name = op.variable
+        if name is None:
+            return
+        with self._cond:
+            self.values[name] = value
+            self.own[name] = None
+            self.lost.pop(name, None)
+            self.meta_info.pop(name, None)
+            if meta_info is not None:
+                self.meta_info[name] = meta_info
+            if self.pending.get(name) is op:
+                del self.pending[name]
+
+    def lose(self, op: Operation, error: GenerationError) -> None:
+        """``op`` will not make its variable."""
+        op.error = error
+        name = op.variable
+        if name is not None and self.pending.get(name) is op:
+            del self.pending[name]
+            self.lost[name] = error
+
+    def announce(self, parent: VariableTable) -> None:
+        """What the parent still expects, a branch expects too."""
+        self.pending.update(parent.pending)
+
+    def adopt(self, parent: VariableTable) -> None:
+        """The parent has come to the fork: take over what it has."""
+        self.values = dict(parent.values)
+        self.meta_info = dict(parent.meta_info)
+        self.lost = dict(parent.lost)
+        self._forget_announced()
+
+    def adopt_failure(self, error: GenerationError) -> None:
+        """The parent will never come to the fork."""
+        for name, op in self.pending.items():
+            self.lost[name] = op.error or error
+        self._forget_announced()
+
+    def _forget_announced(self) -> None:
+        self.pending = {n: op for n, op in self.pending.items() if op.owner.table is self}
