@@ -22,7 +22,8 @@ from .base import Row
 
 MIN_SEGMENT = 128
 """Runs shorter than this are gathered: a call of its own costs more than the copy. Shared
-segments are worth it earlier, by the number of rows that share them."""
+segments are worth it earlier, by the number of rows that share them; and with one row there is
+nobody to share the call of the gathered rest with."""
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Scattered:
     """Padded leftovers of decoding rows."""
 
     slots: torch.Tensor
-    """[rows, longest], padded with 0."""
+    """[rows, longest], padded with a slot of the same row."""
     queries: slice | torch.Tensor
     """One token number a row."""
     mask: torch.Tensor | None
@@ -140,8 +141,9 @@ def _share(
         else:
             segments.append(((start, stop), rows))
     kept = []
+    least = MIN_SEGMENT if len(visible) > 1 else 1
     for (start, stop), rows in segments:
-        if (stop - start) * len(rows) >= MIN_SEGMENT and stop - start >= 16:
+        if (stop - start) * len(rows) >= least and (stop - start >= 16 or least == 1):
             kept.append(((start, stop), rows))
         else:
             for i in rows:
@@ -163,7 +165,8 @@ def _pad(
     slots: list[list[int]], queries: slice | torch.Tensor, device: torch.device
 ) -> Scattered:
     longest = max(map(len, slots))
-    padded = torch.tensor([s + [0] * (longest - len(s)) for s in slots], device=device)
+    # Not slot 0: what was never written may be NaN, and 0 * NaN is NaN.
+    padded = torch.tensor([s + s[:1] * (longest - len(s)) for s in slots], device=device)
     lengths = [len(s) for s in slots]
     if min(lengths) == longest:
         return Scattered(padded, queries, None)
