@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -54,6 +54,37 @@ def run_rows(
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def rows_of(batch: Iterable[Any], names: list[str]) -> list[dict[str, Any]]:
+    """The arguments of each row as a fresh dict; ``names`` are those of the parameters.
+
+    Raises:
+        TypeError: a row is neither a dict nor a list of values.
+    """
+    rows = []
+    for i, row in enumerate(batch):
+        if isinstance(row, dict):
+            rows.append(dict(row))
+        elif isinstance(row, (list, tuple)) and len(row) <= len(names):
+            rows.append(dict(zip(names, row, strict=False)))
+        else:
+            raise TypeError(
+                f"batch_kwargs: row {i} must be a dict of arguments or a list with at most "
+                f"{len(names)} values ({', '.join(names)}), got {row!r:.60}"
+            )
+    return rows
+
+
+def thread_count(num_threads: int | str, rows: int) -> int:
+    """Threads for so many rows; "auto" is one a row, up to 96."""
+    if num_threads == "auto":
+        return max(1, min(96, rows))
+    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or num_threads < 1:
+        raise ValueError(
+            f"num_threads: must be 'auto' or a whole number of at least 1, got {num_threads!r}"
+        )
+    return min(num_threads, max(1, rows))
 
 
 class _Progress:

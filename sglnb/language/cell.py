@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from .backend import Backend, check_backend, get_default_backend
@@ -47,7 +48,8 @@ def finish_run(state: ProgramState, error: BaseException | None = None) -> None:
     program_run: ProgramRun = state.stream_executor.run
     program_run.finish(error)
     if error is not None:
-        program_run.wait(SETTLE_SECONDS)
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C: leave at once
+            program_run.wait(SETTLE_SECONDS)
 
 
 def wait_run(state: ProgramState, timeout: float | None = None) -> bool:

@@ -16,7 +16,7 @@ WIDTH = 60
 def short(state: ProgramState) -> str:
     """One line; waits for nothing."""
     ex = state.stream_executor
-    with ex.cond:
+    with ex.lock:
         text, variables = ex.live_text(), dict(ex.variables)
         going, error = not ex.idle or ex.body_elsewhere, ex.error_
     parts = [f"{len(text):,} characters"]
@@ -33,19 +33,21 @@ def mimebundle(state: ProgramState) -> dict[str, str]:
     state.sync()
     bundle = {"text/plain": short(state)}
     with suppress(ImportError):
-        bundle["text/html"] = html(state)
+        from ..viz import static_html
+
+        bundle["text/html"] = static_html(_events(state), state.run_id)
     return bundle
 
 
 def html(state: ProgramState) -> str:
-    """The views of the state's run, self-contained."""
-    from ..viz import static_html
+    """The views of the state's run as one self-contained page."""
+    from ..viz import to_html
 
-    return static_html(_events(state), state.run_id)
+    return to_html(_events(state), state.run_id)
 
 
 def frame(state: ProgramState) -> Any:
-    """A DataFrame of the state's run."""
+    """The state's run, one row a token, as a DataFrame."""
     from ..viz import to_frame
 
     return to_frame(_events(state), state.run_id)

@@ -38,9 +38,10 @@ class Operation:
         parked: the queue waits for its completion.
         error: why it failed or was dropped.
         requests: what it has in flight.
+        taken: its text is part of the state's by now.
     """
 
-    __slots__ = ("done", "error", "expr", "owner", "parked", "requests", "stamp")
+    __slots__ = ("done", "error", "expr", "owner", "parked", "requests", "stamp", "taken")
 
     def __init__(self, expr: SglExpr, owner: StreamExecutor, stamp: int):
         self.expr = expr
@@ -50,6 +51,7 @@ class Operation:
         self.parked = False
         self.error: GenerationError | None = None
         self.requests: list[Any] = []
+        self.taken = False
 
     @property
     def variable(self) -> str | None:
@@ -59,7 +61,7 @@ class Operation:
     @property
     def live_text(self) -> str:
         """Text of its generation so far."""
-        if isinstance(self.expr, SglGen) and self.requests:
+        if isinstance(self.expr, SglGen) and self.requests and not self.taken:
             return self.requests[0].text
         return ""
 

@@ -44,7 +44,7 @@ def _constant(ex: StreamExecutor, op: Operation) -> None:
 def _role_begin(ex: StreamExecutor, op: Operation) -> None:
     previous = ex.messages_[-1]["role"] if ex.messages_ else None
     prefix, suffix = ex.run.template.around(op.expr.role, previous)
-    with ex.cond:
+    with ex.lock:
         ex.text_ += prefix
         ex.cur_role = op.expr.role
         ex.role_start, ex.role_suffix = len(ex.text_), suffix
@@ -52,22 +52,25 @@ def _role_begin(ex: StreamExecutor, op: Operation) -> None:
 
 
 def _role_end(ex: StreamExecutor, op: Operation) -> None:
-    with ex.cond:
-        content = ex.text_[ex.role_start :].lstrip()
-        ex.messages_.append({"role": op.expr.role, "content": content})
-        ex.text_ += ex.role_suffix
-        ex.cur_role = None
+    if ex.cur_role == op.expr.role:  # else a stop has dropped its beginning
+        with ex.lock:
+            content = ex.text_[ex.role_start :].lstrip()
+            ex.messages_.append({"role": op.expr.role, "content": content})
+            ex.text_ += ex.role_suffix
+            ex.cur_role = None
     ex.complete(op)
 
 
 def _scope_begin(ex: StreamExecutor, op: Operation) -> None:
-    with ex.cond:
+    with ex.lock:
         ex.scopes[op.expr.name] = len(ex.text_)
     ex.complete(op)
 
 
 def _scope_end(ex: StreamExecutor, op: Operation) -> None:
-    with ex.cond:
+    if op.expr.name not in ex.scopes:
+        raise RequestAborted("a stop has dropped the scope's beginning")
+    with ex.lock:
         text = ex.text_[ex.scopes.pop(op.expr.name) :]
     ex.store(op, text)
     ex.complete(op)
@@ -88,7 +91,7 @@ def _variable(ex: StreamExecutor, op: Operation) -> None:
         if waits or op.done or not once.acquire(blocking=False):
             return
         source.unwatch(look)
-        with source.cond:
+        with source.lock:
             value, known = source.variables.get(name), name in source.variables
             problem = None if known else source.missing(name)
         if problem is None:
@@ -172,7 +175,9 @@ def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
     if op.done:
         return
     problem = request.error
-    ex.append(request.text)
+    with ex.lock:
+        ex.text_ += request.text
+        op.taken = True
     if problem is None:
         ex.prefilled = len(ex.text_)
         ex.store(op, request.text, request.meta_info)

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .backend import Backend, check_backend, get_default_backend
-from .batch import run_rows
-from .run import ProgramRun, current_run
+from .backend import Backend
+from .batch import rows_of, run_rows, thread_count
+from .run import ProgramRun, close_run, open_run
 from .sampling import check, given
 from .state import ProgramState
 
@@ -91,7 +91,7 @@ class SglFunction:
             Exception: whatever the body raises; its requests are then aborted.
         """
         kwargs, defaults = self._split(kwargs)
-        run, own = _open_run(self.__name__, backend, run_id, defaults)
+        run, own = open_run(self.__name__, backend, run_id, defaults)
         executor = run.new_executor({**run.defaults, **defaults}, label=self.__name__)
         state = ProgramState(executor)
         if stream:
@@ -123,11 +123,11 @@ class SglFunction:
             One state a row, in order, each with all its generations done. A row that failed
             has its error in ``state.error()``, and reading its variables raises it.
         """
-        rows = [self._row(i, row) for i, row in enumerate(batch_kwargs)]
+        rows = rows_of(batch_kwargs, self.arg_names)
         _, defaults = self._split(options, only_options=True)
-        threads = _thread_count(num_threads, len(rows))
+        threads = thread_count(num_threads, len(rows))
         title = f"{self.__name__} \u00d7 {len(rows)}"
-        run, own = _open_run(title, backend, run_id, defaults)
+        run, own = open_run(title, backend, run_id, defaults)
         merged = {**run.defaults, **defaults}
         states = [
             ProgramState(run.new_executor(merged, label=f"{self.__name__} {i}", index=i))
@@ -137,14 +137,15 @@ class SglFunction:
             functools.partial(self._body, state, (), row)
             for state, row in zip(states, rows, strict=True)
         ]
+        executors = [state.stream_executor for state in states]
         if own:
             run.enter()
         try:
             run_rows(run, states, jobs, threads, title if progress_bar else None)
         except BaseException as error:
-            _close_run(run, own, states, error)
+            close_run(run, own, executors, error)
             raise
-        _close_run(run, own, states)
+        close_run(run, own, executors)
         return states
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -180,16 +181,6 @@ class SglFunction:
         options.pop("n", None)
         return rest, options
 
-    def _row(self, i: int, row: Any) -> dict[str, Any]:
-        if isinstance(row, dict):
-            return dict(row)
-        if isinstance(row, (list, tuple)) and len(row) <= len(self.arg_names):
-            return dict(zip(self.arg_names, row, strict=False))
-        raise TypeError(
-            f"batch_kwargs: row {i} must be a dict of arguments or a list with at most "
-            f"{len(self.arg_names)} values ({', '.join(self.arg_names)}), got {row!r:.60}"
-        )
-
     def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
         state.ret_value = self.func(state, *args, **{**self.bind_arguments, **kwargs})
 
@@ -203,9 +194,9 @@ class SglFunction:
             self._body(state, args, kwargs)
         except BaseException as error:
             state.stream_executor.fail_body(error)
-            _close_run(run, own, [state], error)
+            close_run(run, own, [state.stream_executor], error)
             raise
-        _close_run(run, own, [state])
+        close_run(run, own, [state.stream_executor])
 
     def _start_thread(self, run: ProgramRun, own: bool, state: ProgramState, *rest: Any) -> None:
         """:meth:`_execute` in a thread; what it raises is kept for who reads the state."""
@@ -248,31 +239,6 @@ def function(func: Callable[..., Any] | None = None) -> Any:
     return SglFunction if func is None else SglFunction(func)
 
 
-def _open_run(
-    title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
-) -> tuple[ProgramRun, bool]:
-    """The run to work in, and whether it is a new one: a program that is called from another
-    on the same backend belongs to that one's run."""
-    outer = current_run()
-    if outer is not None and run_id is None and backend in (None, outer.backend):
-        return outer, False
-    if backend is None:
-        backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
-
-
-def _close_run(
-    run: ProgramRun, own: bool, states: list[ProgramState], error: BaseException | None = None
-) -> None:
-    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own."""
-    if own:
-        run.finish(error)
-    elif error is not None and not isinstance(error, Exception):
-        run.abort()
-    for state in states:
-        state.stream_executor.end()
-
-
 def _check_program(func: Callable[..., Any]) -> list[str]:
     """Names of the parameters after ``s``; TypeError if ``func`` cannot be a program."""
     if not callable(func):
@@ -293,13 +259,3 @@ def _check_program(func: Callable[..., Any]) -> list[str]:
         )
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters[1:] if p.kind not in kinds]
-
-
-def _thread_count(num_threads: int | str, rows: int) -> int:
-    if num_threads == "auto":
-        return max(1, min(96, rows))
-    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or num_threads < 1:
-        raise ValueError(
-            f"num_threads: must be 'auto' or a whole number of at least 1, got {num_threads!r}"
-        )
-    return min(num_threads, max(1, rows))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import EngineError, RequestAborted
 from ..events import RunEnded, RunStarted
-from .backend import Backend, dispatcher_of
+from .backend import Backend, check_backend, dispatcher_of, get_default_backend
 from .chat_template import chat_template_of
 from .errors import one_line
 from .executor import StreamExecutor
@@ -67,7 +67,7 @@ class ProgramRun:
         sid = f"{self.id}.{next(self._numbers)}"
         executor = StreamExecutor(self, sid, defaults, label=label, index=index, parent=parent)
         with self._cond:
-            if not self._ended:
+            if self.active:  # later ones are not waited for: the run is about to end
                 self._open.add(executor)
         return executor
 
@@ -95,9 +95,7 @@ class ProgramRun:
             self._error = one_line(error)
             self.abort()
         self.active = False
-        if _current.get() is self:
-            _current.set(self._outer)
-        self._outer = None
+        self.leave()
         with self._cond:
             executors = list(self._open)
         for executor in executors:
@@ -131,8 +129,14 @@ class ProgramRun:
     # -- the enclosing run -----------------------------------------------------------------
 
     def enter(self) -> None:
-        """Make this the run that programs called from here on belong to."""
+        """Make this the run that programs called from here on, in this thread and in copies
+        of its context, belong to."""
         _current.set(self)
+
+    def leave(self) -> None:
+        """End :meth:`enter`; for a caller that has handed the body to another thread."""
+        if _current.get() is self:
+            _current.set(self._outer)
 
     def __repr__(self) -> str:
         how = "running" if self.active else "done" if self._ended else "finishing"
@@ -143,3 +147,28 @@ def current_run() -> ProgramRun | None:
     """The run whose body is being executed here, None outside of programs."""
     run = _current.get()
     return run if run is not None and run.active else None
+
+
+def open_run(
+    title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
+) -> tuple[ProgramRun, bool]:
+    """The run to work in, and whether it is a new one: a program that is called from another
+    on the same backend belongs to that one's run."""
+    outer = current_run()
+    if outer is not None and run_id is None and backend in (None, outer.backend):
+        return outer, False
+    if backend is None:
+        backend = outer.backend if outer is not None else get_default_backend()
+    return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
+
+
+def close_run(
+    run: ProgramRun, own: bool, executors: list[StreamExecutor], error: BaseException | None = None
+) -> None:
+    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own."""
+    if own:
+        run.finish(error)
+    elif error is not None and not isinstance(error, Exception):
+        run.abort()
+    for executor in executors:
+        executor.end()

@@ -53,6 +53,8 @@ def check(params: dict[str, Any]) -> None:
     Raises:
         ValueError: a value out of range. ConstraintError: ``regex`` does not parse.
     """
+    if not params:
+        return
     n = params.get("n")
     if n not in (None, 1):
         raise ValueError(

@@ -159,7 +159,7 @@ class ProgramState:
     @property
     def variables(self) -> dict[str, Any]:
         """The variables that have their value by now; a copy."""
-        with self.stream_executor.cond:
+        with self.stream_executor.lock:
             return dict(self.stream_executor.variables)
 
     @property
@@ -179,9 +179,9 @@ class ProgramState:
         return display.mimebundle(self)
 
     def to_html(self) -> str:
-        """The run as one self-contained HTML text."""
+        """The run as one self-contained HTML page."""
         return display.html(self)
 
     def to_frame(self) -> Any:
-        """The run's requests as a pandas DataFrame."""
+        """The run, one row a token, as a pandas DataFrame."""
         return display.frame(self)

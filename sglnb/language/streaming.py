@@ -39,13 +39,13 @@ class TextSource:
 
     def _whole(self) -> Look:
         ex = self._ex
-        with ex.cond:
+        with ex.lock:
             over = ex.idle and not ex.body_elsewhere
             return Look(ex.live_text(), None, over, ex.error_ if over else None)
 
     def _variable(self, name: str) -> Look:
         ex = self._ex
-        with ex.cond:
+        with ex.lock:
             pending = ex.table.pending.get(name)
             if self._op is None:
                 self._op = pending

@@ -12,11 +12,11 @@ from .operation import Operation
 class VariableTable:
     """Values by name, and for the others why one has to wait or will wait in vain.
 
-    Every change happens under ``cond``, which is the state's own.
+    Every change happens under ``lock``, which is the state's own.
     """
 
-    def __init__(self, cond: threading.Condition):
-        self._cond = cond
+    def __init__(self, lock: threading.RLock):
+        self._lock = lock
         self.values: dict[str, Any] = {}
         self.meta_info: dict[str, Any] = {}
         self.own: dict[str, None] = {}
@@ -36,7 +36,7 @@ class VariableTable:
         name = op.variable
         if name is None:
             return
-        with self._cond:
+        with self._lock:
             self.values[name] = value
             self.own[name] = None
             self.lost.pop(name, None)
