@@ -114,8 +114,9 @@ class ProgramRun:
             if self.active or self._open or self._ended:
                 return
             self._ended = True
+            # Who waits for the end finds this event in the log.
+            self.backend.events.emit(RunEnded(run=self.id, error=self._error))
             self._cond.notify_all()
-        self.backend.events.emit(RunEnded(run=self.id, error=self._error))
 
     @property
     def done(self) -> bool:

@@ -1,0 +1,269 @@
+"""The queue of one state, driven by completions.
+
+No thread belongs to a state. Whoever appends an operation to an idle state executes it; a
+generation parks the queue, and its completion goes on with it: cheap operations at once, on
+the engine's thread, the rest on the backend's dispatcher.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestAborted
+from .errors import GenerationAborted, GenerationError, one_line
+from .ir import SglExpr, SglFork, SglRoleEnd, as_expr
+from .operation import BOOKKEEPING, HEAVY, Operation, flatten, role_after, sort_after_stop
+from .perform import perform
+from .variables import VariableTable
+
+if TYPE_CHECKING:
+    from .run import ProgramRun
+
+
+class OperationQueue:
+    """Operations in order, what happens when one fails or is stopped, and who is told.
+
+    Args:
+        run: the run that the state belongs to.
+        waiting: True for a branch, which starts when its parent comes to the fork.
+
+    Attributes:
+        lock: guards everything of the state. cond: the same lock, notified when operations
+            are done.
+        error_: why the state failed or was stopped, None when it is well.
+    """
+
+    def __init__(self, run: ProgramRun, *, waiting: bool):
+        self.run = run
+        self.lock = threading.RLock()
+        self.cond = threading.Condition(self.lock)
+        self.table = VariableTable(self.lock)
+        self.cur_role: str | None = None
+        self.scopes: dict[str, int] = {}
+        """Open variable scopes: where in the text each began."""
+        self.error_: BaseException | None = None
+        self._queue: deque[Operation] = deque()
+        self._current: Operation | None = None
+        self._busy = waiting
+        self._declared_role: str | None = None
+        """The role that is open at the end of the queue."""
+        self._ending = self._ended = False
+        self._watchers: tuple[Callable[[], None], ...] = ()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was appended is done."""
+        return not self._busy
+
+    @property
+    def failed(self) -> bool:
+        """Whether the state has failed for good. A stopped state has not: it can go on."""
+        return self.error_ is not None and not isinstance(self.error_, RequestAborted)
+
+    # -- appending and doing ---------------------------------------------------------------
+
+    def submit(self, value: Any, *, closing: bool = False) -> None:
+        """Queue an expression or a text; never waits for a generation.
+
+        Args:
+            closing: the end of a ``with`` block that raised: do it if possible, else nothing.
+
+        Raises:
+            TypeError: ``value`` cannot be appended. ValueError: a role inside a role.
+            GenerationError: the state has failed before. RequestAborted: the run was stopped.
+        """
+        exprs = flatten(as_expr(value))
+        with self.lock:
+            if closing and (self.failed or not self._is_open(exprs)):
+                return
+            self._check_open(stopped_too=not closing)
+            start = self._enqueue(exprs)
+        if start:
+            self._pump()
+
+    def _is_open(self, ends: list[SglExpr]) -> bool:
+        """Whether the role that ``ends`` close, if any, is open: a stop may have closed it."""
+        return all(e.role == self._declared_role for e in ends if isinstance(e, SglRoleEnd))
+
+    def _check_open(self, *, stopped_too: bool = True) -> None:
+        if self.failed:
+            raise again(self.error_)
+        if stopped_too:
+            self.run.check_not_stopped()
+
+    def _enqueue(self, exprs: list[SglExpr]) -> bool:
+        """Append to the queue (under ``lock``). True: the caller has to pump."""
+        self._declared_role = role_after(exprs, self._declared_role)
+        self.error_ = None
+        for expr in exprs:
+            op = Operation(expr, self, self.run.stops)
+            self.table.expect(op)
+            self._queue.append(op)
+        start, self._busy = not self._busy, True
+        return start
+
+    def _pump(self, on_engine: bool = False) -> None:
+        """Do the queue until it is empty or parked; whoever calls has set ``_busy``.
+
+        Args:
+            on_engine: called on the engine's thread: hand over before anything slow.
+        """
+        op, parked = None, False
+        try:
+            while (op := self._next(on_engine)) is not None:
+                if op.stamp < self.run.stops and not isinstance(op.expr, BOOKKEEPING):
+                    self.stop(op, RequestAborted("the run was stopped"))
+                    self._settle(op)
+                    continue
+                try:
+                    perform(self, op)
+                except RequestAborted as problem:
+                    self.stop(op, problem)
+                    self._settle(op)
+                except Exception as problem:  # recorded: raised where the variable is read
+                    self.fail(op, problem)
+                    self._settle(op)
+                with self.lock:
+                    if not op.done:
+                        op.parked = parked = True
+                        return
+        except BaseException as interrupt:  # Ctrl-C while the user's thread was in here
+            if not parked:
+                op = self._current
+                if op is not None and not op.done:
+                    self.stop(op, RequestAborted(f"interrupted by {type(interrupt).__name__}"))
+                    self._settle(op)
+                self._pump()
+            raise
+
+    def _next(self, on_engine: bool) -> Operation | None:
+        """Take the next operation; None: nothing left, or handed over to the dispatcher."""
+        with self.lock:
+            self._current = None
+            if self._queue:
+                if on_engine and isinstance(self._queue[0].expr, HEAVY):
+                    self.run.dispatcher.post(self._pump)
+                    return None
+                self._current = self._queue.popleft()
+                return self._current
+            self._busy = False
+            ended = self._ending and not self._ended
+            self._ended = self._ended or ended
+            self.cond.notify_all()
+        self.updated()
+        if ended:
+            self.on_end()
+        return None
+
+    # -- completions -----------------------------------------------------------------------
+
+    def complete(self, op: Operation) -> None:
+        """``op`` is done: go on with the queue if it waits for that. Never blocks."""
+        if self._settle(op):
+            self._pump(on_engine=True)
+
+    def _settle(self, op: Operation) -> bool:
+        """Mark ``op`` done; whether the queue was parked on it."""
+        with self.lock:
+            if op.done:
+                return False
+            op.done = True
+            parked, op.parked = op.parked, False
+            self.cond.notify_all()
+        self.updated()
+        return parked
+
+    # -- when it goes wrong ----------------------------------------------------------------
+
+    def fail(self, op: Operation, problem: BaseException) -> None:
+        """The state fails for good at ``op``, which the caller completes."""
+        error = op.explain(problem, GenerationError)
+        with self.lock:
+            if not self.failed:
+                self.error_ = error
+            dropped = list(self._queue)
+            self._queue.clear()
+            self.table.lose(op, error)
+        op.abort_requests()
+        self._drop(dropped, error)
+
+    def stop(self, op: Operation, problem: BaseException) -> None:
+        """The state is stopped at ``op``, which the caller completes. What was queued after
+        it is dropped, except bookkeeping; more can be appended later."""
+        error = op.explain(problem, GenerationAborted)
+        with self.lock:
+            kept, dropped = sort_after_stop(self._queue, op.stamp, self.cur_role, self.scopes)
+            self._queue = deque(kept)
+            if all(o.stamp <= op.stamp for o in kept):  # else the state has gone on already
+                self.error_ = self.error_ or error
+            self._declared_role = role_after((o.expr for o in kept), self.cur_role)
+            self.table.lose(op, error)
+        op.abort_requests()
+        self._drop(dropped, error)
+
+    def fail_body(self, problem: BaseException) -> None:
+        """The program's body raised ``problem``: so does every later use of the state."""
+        kind = GenerationAborted if isinstance(problem, RequestAborted) else GenerationError
+        error = kind(
+            f"the program failed: {one_line(problem)}", name=None, where=None, cause=problem
+        )
+        with self.lock:
+            if not self.failed:
+                self.error_ = problem
+            dropped = list(self._queue)
+            self._queue.clear()
+            current = self._current
+        self._drop(dropped, error)
+        if current is not None:
+            current.abort_requests()
+
+    def _drop(self, dropped: list[Operation], error: GenerationError) -> None:
+        """Give up operations that were taken off the queue."""
+        for op in dropped:
+            with self.lock:
+                self.table.lose(op, error)
+                op.done = True
+            if isinstance(op.expr, SglFork):
+                for child in op.expr.children:
+                    child.adopt_failure(error)
+        with self.lock:
+            self.cond.notify_all()
+        self.updated()
+
+    # -- who is told -----------------------------------------------------------------------
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` after every change, on whatever thread; it must be quick."""
+        with self.lock:
+            self._watchers += (tell,)
+
+    def unwatch(self, tell: Callable[[], None]) -> None:
+        """End :meth:`watch`."""
+        with self.lock:
+            self._watchers = tuple(w for w in self._watchers if w is not tell)
+
+    def updated(self) -> None:
+        """Tell those who watch that there is something new."""
+        for tell in self._watchers:
+            tell()
+
+    def end(self) -> None:
+        """Nothing more is expected: tell so once everything queued is done. The state takes
+        more all the same."""
+        with self.lock:
+            self._ending = True
+            if self._busy or self._ended:
+                return
+            self._ended = True
+        self.on_end()
+
+    def on_end(self) -> None:
+        """Everything that was expected is done. Called once."""
+
+
+def again(error: BaseException) -> BaseException:
+    """``error`` to raise once more."""
+    return error.again() if isinstance(error, GenerationError) else error
