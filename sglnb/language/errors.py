@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import RequestAborted, SglError
 
 Where = tuple[str, int] | None
@@ -78,6 +80,9 @@ def one_line(error: BaseException) -> str:
 
 
 def describe(kind: str, name: str | None, where: Where) -> str:
-    """``gen('answer') at qa.py:12``."""
+    """``gen('answer') at qa.py:12``; a notebook cell has no file, only the line is told."""
     text = f"{kind}({name!r})" if name is not None else f"{kind}()"
-    return f"{text} at {where[0]}:{where[1]}" if where else text
+    if where is None:
+        return text
+    file, line = where
+    return f"{text} at {file}:{line}" if os.path.isfile(file) else f"{text} at line {line}"

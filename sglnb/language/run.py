@@ -27,6 +27,8 @@ class ProgramRun:
         id: the ``run`` of its events and requests.
         defaults: sampling options that its states start with.
         active: whether the program's body is still going.
+        failure: the first error of a state that was still open when the body ended: of one
+            that nobody joined or read to its end.
         stops: how often it was stopped; operations queued before the last stop are dropped.
     """
 
@@ -51,6 +53,7 @@ class ProgramRun:
         self._numbers = itertools.count()
         self._open: set[StreamExecutor] = set()
         self._error = ""
+        self.failure: BaseException | None = None
         self._cond = threading.Condition()
         self._ended = False
         backend.events.emit(RunStarted(run=self.id, title=title))
@@ -107,6 +110,8 @@ class ProgramRun:
         with self._cond:
             self._open.discard(executor)
             self._error = self._error or error
+            if not self.active and self.failure is None:
+                self.failure = executor.error_
         self._end_if_over()
 
     def _end_if_over(self) -> None:
