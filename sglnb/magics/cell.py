@@ -14,7 +14,7 @@ from ..errors import RequestAborted
 from ..language import GenerationError
 from .names import lend, lent_names, snapshot
 from .run import Run
-from .show import Live, show_live, show_static
+from .show import place_static, show_live
 from .source import CellCode
 from .tracebacks import clean, point_at
 
@@ -26,56 +26,60 @@ def run_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
         BaseException: the program's own error, made clean for the cell (see
             :mod:`.tracebacks`); KeyboardInterrupt in one line when it was stopped.
     """
-    live = show_live(run)
-    space = shell.user_ns
+    space, live = shell.user_ns, None
 
     def body() -> Any:
+        nonlocal live
+        live = show_live(run, foreground=True)
         with lend(space, lent_names(run.state)):
             return code.run(space)
 
-    run.execute(body)
-    _close(run, live)
+    run.execute(body, lambda error: failure(shell, run, error, code.filename))
+    if live is not None:
+        live.finish()
     if run.error is not None:
-        show_static(run)
-        raise failure(shell, run, code.filename) from None
+        if run.totals().requests:  # else there is nothing to see
+            display(run)
+        raise run.error from None
     silent = DisplayHook.semicolon_at_end_of_expression(code.text)
     if run.value is not None and run.value is not run.state and not silent:
         display(run.value)
 
 
-def run_behind(shell: InteractiveShell, run: Run, code: CellCode) -> None:
-    """Start the run in a thread of its own and return at once."""
-    live = show_live(run)
+def run_behind(
+    shell: InteractiveShell, run: Run, code: CellCode, context: contextvars.Context
+) -> None:
+    """Start the run in a thread of its own and return at once.
+
+    Args:
+        context: a copy of the cell's, in which ``run`` was made. It makes prints and widgets of
+            the thread appear under this cell, and programs called there belong to ``run``.
+    """
+    live = show_live(run, foreground=False)
     names = lent_names(run.state)
-    final = show_static(run, later=True)
+    show_picture = place_static(run)
 
     def body() -> Any:
         with snapshot(shell.user_ns, names) as scope:
             return code.run(scope)
 
     def work() -> None:
-        run.execute(body)
-        _close(run, live)
-        if run.error is not None:
-            run.error = failure(shell, run, code.filename)
-        final()
+        run.execute(body, lambda error: failure(shell, run, error, code.filename))
+        if live is not None:
+            live.finish()
+        show_picture()
 
-    # The cell's context makes prints and widgets of the thread appear under this cell.
-    context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(work,), name=f"sglnb-{run.id}", daemon=True).start()
 
 
-def failure(shell: InteractiveShell, run: Run, filename: str) -> BaseException:
-    """``run.error`` as the cell is to show it: at the line of the gen that failed."""
-    error = run.error
-    assert error is not None
+def failure(
+    shell: InteractiveShell, run: Run, error: BaseException, filename: str
+) -> BaseException:
+    """``error`` as the cell is to show it: at the line of the gen that failed."""
     if isinstance(error, KeyboardInterrupt) or (run.stopped and _is_abort(error)):
         return clean(shell, KeyboardInterrupt(f"{run.id} was stopped; its text so far is kept"))
     origin = _origin(error)
     if origin is not None and origin.where[0] == filename:
-        # The line is shown; in the message it would be the name of a temporary file.
-        place = f" at {origin.where[0]}:{origin.where[1]}"
-        error.args = tuple(a.replace(place, "") if isinstance(a, str) else a for a in error.args)
         error = point_at(error, *origin.where)
     return clean(shell, error)
 
@@ -95,8 +99,3 @@ def _is_abort(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _close(run: Run, live: Live | None) -> None:
-    if live is not None:
-        live.finish()

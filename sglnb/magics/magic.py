@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +75,23 @@ class SglMagics(Magics):
             backend = self._backend(command.model)
         except (SyntaxError, SglError) as error:
             raise clean(self.shell, error) from None
-        run = Run(
+        make = functools.partial(
+            Run,
             backend,
             title=_cell_title(self.shell, filename),
             defaults=self._defaults(command),
             view=command.view or self.view,
         )
+        # In a context of its own a background run does not adopt programs of other cells.
+        context = contextvars.copy_context() if command.background else None
+        run = context.run(make) if context is not None else make()
         self._remember(run)
         if command.output is not None:
             self.shell.user_ns[command.output] = run
-        (run_behind if command.background else run_here)(self.shell, run, code)
+        if context is not None:
+            run_behind(self.shell, run, code, context)
+        else:
+            run_here(self.shell, run, code)
         return run
 
     def _defaults(self, command: CellCommand) -> dict[str, Any]:
@@ -102,7 +111,8 @@ class SglMagics(Magics):
             try:
                 engine = self.engines[key] = Engine(model=model)
             except (ValueError, OSError) as error:
-                raise UsageError(f"%%sgl: --model: {error}") from None
+                message = str(error).removeprefix("model: ")
+                raise UsageError(f"%%sgl: --model: {message}") from None
         return engine
 
     def _remember(self, run: Run) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import threading
 import time
 from collections.abc import Callable, Generator
-from html import escape
 from typing import Any
 
 from .. import viz
-from ..errors import RequestAborted
 from ..events import Event
-from ..language import ProgramState, finish_run, start_state
+from ..language import ProgramState, finish_run, start_state, wait_run
 from .totals import Totals, rids_of, totals_of
 
 _numbers = itertools.count(1)  # ids are unique in the process: engines share no log, but may
-
-STOP_SECONDS = 10.0
-"""How long a stopped run may take to come to rest before it is given up."""
 
 
 class Run:
@@ -46,43 +40,37 @@ class Run:
         self._began = time.monotonic()
         self._ended: float | None = None
         self._over = threading.Event()
-        self._first_event = backend.events.next_seq
         self._events: list[Event] | None = None
         self.state: ProgramState = start_state(backend, run=self.id, title=title, defaults=defaults)
-        self._program = self.state.stream_executor.run
 
     # -- going on --------------------------------------------------------------------------
 
-    def execute(self, body: Callable[[], Any]) -> None:
-        """Call ``body`` and wait until all generations of the run are over. What goes wrong
-        is kept in :attr:`error`; nothing is raised."""
+    def execute(
+        self, body: Callable[[], Any], explain: Callable[[BaseException], BaseException]
+    ) -> None:
+        """Call ``body`` and wait until all generations of the run are over. Nothing is raised:
+        what goes wrong is kept in :attr:`error`, as ``explain`` tells it."""
         try:
-            try:
-                self.value = body()
-                finish_run(self.state)
-                self._program.wait()
-                self.error = self.state.error()
-            except BaseException as error:  # kept; the magic raises it
-                self.error = error
-                self._halt(error)
+            self.value = body()
+            finish_run(self.state)
+            wait_run(self.state)
+            self.error = self.state.stream_executor.run.failure
+        except BaseException as error:  # kept; the magic raises it
+            self.error = error
+            finish_run(self.state, error)
         finally:
             self.stopped = self.stopped or isinstance(self.error, KeyboardInterrupt)
+            self._events = viz.run_events(self.backend.events.since(), self.id)
             self._ended = time.monotonic()
-            self._events = self.backend.events.since(self._first_event)
+            if self.error is not None:
+                self.error = explain(self.error)
             self._over.set()
-
-    def _halt(self, error: BaseException) -> None:
-        """Abort what is in flight and let the states come to rest."""
-        self._program.abort()
-        finish_run(self.state, error)
-        with contextlib.suppress(KeyboardInterrupt):  # a second one: leave at once
-            self._program.wait(STOP_SECONDS)
 
     def stop(self) -> None:
         """Abort the run's requests. Text and variables so far are kept."""
         if not self.done:
             self.stopped = True
-            self._program.abort()
+            self.state.abort()
 
     @property
     def done(self) -> bool:
@@ -120,7 +108,7 @@ class Run:
     @property
     def variables(self) -> dict[str, Any]:
         """A copy of the variables that have a value."""
-        return dict(self.state.stream_executor.variables)
+        return self.state.variables
 
     def __getitem__(self, name: str) -> Any:
         """The variable ``name``, waited for; as ``run.state[name]``."""
@@ -136,15 +124,16 @@ class Run:
         """ "running", "done", "stopped" or "failed"."""
         if not self.done:
             return "running"
-        if self.stopped or isinstance(self.error, RequestAborted):
+        if self.stopped:
             return "stopped"
         return "failed" if self.error is not None else "done"
 
     def events(self) -> list[Event]:
-        """Everything that happened on the engine from the run's start to its end."""
+        """What happened in the run and in the cache meanwhile, from its start to its end (or
+        to now). The first event is the cache as it was before."""
         if self._events is not None:
             return list(self._events)
-        return self.backend.events.since(self._first_event)
+        return viz.run_events(self.backend.events.since(), self.id)
 
     def rids(self) -> set[str]:
         """Ids of its requests."""
@@ -177,17 +166,14 @@ class Run:
         return viz.to_frame(self.events(), self.id)
 
     def __repr__(self) -> str:
+        if not self.done:
+            return f"Run({self.id}, running for {self.seconds:.1f} s)"
         return f"Run({self.id}, {self.status}: {self.summary()})"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         bundle = {"text/plain": repr(self)}
         if not self.done or self.view == "none":
             return bundle
-        if self.view == "text":
-            return {"text/plain": f"{self.to_text()}\n{self!r}"}
-        line = f"{self.status} · {self.summary()}"
-        bundle["text/html"] = (
-            f"<details><summary>{escape(line)}</summary>"
-            f"{viz.static_html(self.events(), self.id)}</details>"
-        )
-        return bundle
+        if self.view == "text" or not viz.in_notebook():
+            return {"text/plain": self.to_text()}
+        return {**bundle, "text/html": viz.static_html(self.events(), self.id)}

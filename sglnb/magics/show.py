@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from IPython.display import display
+from IPython.display import HTML, display
 
 from .. import viz
+from ..events import CacheSnapshot
 
 if TYPE_CHECKING:
     from .run import Run
 
-PANES = ("tokens", "tree", "branches")
+_PANES = {"all": "tokens,tree,branches"}
 
 
 class Live(Protocol):
@@ -26,23 +27,28 @@ class Live(Protocol):
         """Show the last state and stop listening."""
 
 
-def show_live(run: Run) -> Live | None:
+def show_live(run: Run, foreground: bool) -> Live | None:
     """Display a widget that follows ``run``; None where there is nothing to follow it."""
     if run.view in ("none", "text") or not viz.in_notebook():
         return None
-    panes = {"auto": None, "all": list(PANES)}.get(run.view, [run.view])
-    view = viz.RunView(run.backend.events, run.id, panes=panes, on_cancel=run.stop, title=run.title)
+    view = viz.RunView(
+        run.backend.events,
+        run.id,
+        panes=_PANES.get(run.view, run.view),
+        on_cancel=run.stop,
+        title=run.title,
+        foreground=foreground,
+    )
     display(view)
     return view
 
 
-def show_static(run: Run, later: bool = False) -> Callable[[], None]:
-    """Display the run's picture now, or a place for it and return what fills the place."""
-    if not later:
-        display(run)
+def place_static(run: Run) -> Callable[[], None]:
+    """Keep a place for the picture of a run that goes on; returns what fills it."""
+    if not viz.in_notebook() or run.view == "none":
         return lambda: None
-    place = display(run, display_id=True)
-    return lambda: place.update(run) if place is not None else None
+    place = display(HTML(""), display_id=True)
+    return lambda: place.update(run)
 
 
 class TreePicture:
@@ -52,7 +58,9 @@ class TreePicture:
         self.nodes = nodes
 
     def __repr__(self) -> str:
-        return viz.tree_text(self.nodes)
+        tree = viz.initial_tree()
+        viz.reduce_tree(tree, CacheSnapshot(nodes=self.nodes, total_slots=0, used_slots=0))
+        return viz.tree_text(tree)
 
     def _repr_html_(self) -> str:
         return viz.tree_static_html(self.nodes)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import os
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -72,16 +74,36 @@ def user_lines(error: BaseException) -> list[tuple[str, int]]:
 
 
 def _structured(shell: InteractiveShell, error: BaseException) -> list[str]:
-    cause, context = error.__cause__, error.__context__
-    if not _is_user(_last_frame(error.__traceback__)):
-        # What the library caught on its way to the error is not the user's concern.
-        error.__cause__ = error.__context__ = None
-    try:
+    with _chain_cleaned(error):
         return shell.InteractiveTB.structured_traceback(
             type(error), error, _user_traceback(error.__traceback__), tb_offset=0
         )
+
+
+@contextmanager
+def _chain_cleaned(error: BaseException) -> Iterator[None]:
+    """The errors behind ``error`` without library frames, as long as this block lasts. What
+    never touched the user's code is cut off: its message is told by the error it led to."""
+    undo = []
+    while True:
+        behind = error.__cause__
+        if behind is None and not error.__suppress_context__:
+            behind = error.__context__
+        if behind is None:
+            break
+        undo.append((error, error.__cause__, error.__suppress_context__, behind.__traceback__))
+        kept = _user_traceback(behind.__traceback__)
+        if kept is None:
+            error.__cause__, error.__suppress_context__ = None, True
+            break
+        behind.__traceback__ = kept
+        error = behind
+    try:
+        yield
     finally:
-        error.__cause__, error.__context__ = cause, context
+        for changed, cause, suppress, traceback in undo:
+            (cause or changed.__context__).__traceback__ = traceback
+            changed.__cause__, changed.__suppress_context__ = cause, suppress
 
 
 def _user_traceback(step: TracebackType | None) -> TracebackType | None:
@@ -97,15 +119,7 @@ def _user_traceback(step: TracebackType | None) -> TracebackType | None:
     return chain
 
 
-def _last_frame(step: TracebackType | None) -> FrameType | None:
-    while step is not None and step.tb_next is not None:
-        step = step.tb_next
-    return step.tb_frame if step is not None else None
-
-
-def _is_user(frame: FrameType | None) -> bool:
+def _is_user(frame: FrameType) -> bool:
     """Cells, and files that are neither this package's nor installed ones."""
-    if frame is None:
-        return False
     filename = frame.f_code.co_filename
     return not filename.startswith(_LIBRARIES) and not filename.startswith("<frozen")
