@@ -60,10 +60,13 @@ class Operation:
 
     @property
     def live_text(self) -> str:
+        """Text of its generation that the state does not have yet."""
+        return "" if self.taken else self.last_text
+
+    @property
+    def last_text(self) -> str:
         """Text of its generation so far."""
-        if isinstance(self.expr, SglGen) and self.requests and not self.taken:
-            return self.requests[0].text
-        return ""
+        return self.requests[0].text if isinstance(self.expr, SglGen) and self.requests else ""
 
     def abort_requests(self) -> None:
         """Abort what is still in flight."""

@@ -60,7 +60,7 @@ class TextSource:
                 text = value if isinstance(value, str) else str(value)
                 return Look(text, ex.meta_info.get(name), True, error)
             if ex.expects(name) or not ex.body_elsewhere:
-                return Look("", None, True, error or ex.missing(name))
+                return Look(op.last_text if op else "", None, True, error or ex.missing(name))
             return Look("")
 
 

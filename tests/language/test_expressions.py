@@ -1,0 +1,139 @@
+"""Expressions, and mistakes in them, which are told where they are written."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from scripted import ScriptedBackend
+
+import sglnb.language as sgl
+from sglnb.errors import ConstraintError
+from sglnb.language import SglConstantText, SglExprList, SglGen, SglRoleBegin, SglSelect
+from sglnb.language.sampling import DTYPE_REGEX, resolve
+
+
+def test_expressions_add_up_flat():
+    expr = "a" + sgl.gen("x") + "b" + (sgl.gen("y") + "c")
+    assert isinstance(expr, SglExprList)
+    assert [type(e).__name__ for e in expr.expr_list] == [
+        "SglConstantText",
+        "SglGen",
+        "SglConstantText",
+        "SglGen",
+        "SglConstantText",
+    ]
+    assert isinstance(sgl.user("q"), SglExprList) and isinstance(sgl.user(), SglRoleBegin)
+
+
+def test_adding_does_not_change_the_parts():
+    a, b = "1" + sgl.gen("x"), sgl.gen("y") + "2"
+    both = a + b
+    assert (len(a.expr_list), len(b.expr_list), len(both.expr_list)) == (2, 2, 4)
+
+
+def test_an_f_string_with_an_open_expression_is_refused():
+    with pytest.raises(TypeError, match="f-string"):
+        f"Q: {sgl.gen('x')}"
+    assert repr(sgl.gen("x")) == "Gen('x')"
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a"]])
+def test_only_text_and_expressions_can_be_added(value):
+    with pytest.raises(TypeError, match="cannot append"):
+        sgl.gen("x") + value
+
+
+def test_gen_with_choices_is_a_select():
+    expr = sgl.gen("x", choices=["a", "b"], choices_method="greedy_token_selection")
+    assert isinstance(expr, SglSelect)
+    assert expr.choices_method is sgl.greedy_token_selection
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: sgl.gen("x", n=2), ValueError, "n: only 1"),
+        (lambda: sgl.gen("x", max_tokens=-1), ValueError, "max_tokens: must be"),
+        (lambda: sgl.gen("x", min_tokens=5, max_tokens=2), ValueError, "min_tokens: must be"),
+        (lambda: sgl.gen("x", temperature=-1), ValueError, "temperature: must be"),
+        (lambda: sgl.gen("x", top_p=0), ValueError, "top_p: must be"),
+        (lambda: sgl.gen("x", stop=[""]), ValueError, "stop: must be"),
+        (lambda: sgl.gen("x", regex="("), ConstraintError, "regex: "),
+        (lambda: sgl.gen("x", regex=3), ValueError, "regex: must be a string"),
+        (lambda: sgl.gen("x", regex="a", dtype=int), ValueError, "dtype and regex"),
+        (lambda: sgl.gen("x", regex="a", choices=["a"]), ValueError, "choices: cannot"),
+        (lambda: sgl.gen("x", dtype=dict), ValueError, "dtype: must be one of"),
+        (lambda: sgl.gen("x", choices=[]), ValueError, "choices: must be"),
+        (lambda: sgl.gen("x", choices="ab"), ValueError, "choices: must be"),
+        (lambda: sgl.gen("x", choices_method="x"), ValueError, "choices_method: needs"),
+        (lambda: sgl.select("x"), ValueError, "choices: is missing"),
+        (lambda: sgl.select("x", ["a", ""]), ValueError, "choices: must be non-empty strings"),
+        (lambda: sgl.select("x", ["a"], temperature=1), ValueError, "temperature: "),
+        (lambda: sgl.select("x", ["a"], choices_method="best"), ValueError, "choices_method: "),
+        (lambda: sgl.gen(3), TypeError, "name: must be a string"),
+        (lambda: sgl.gen("x", top_logprobs_num=-1), ValueError, "top_logprobs_num: "),
+    ],
+)
+def test_mistakes_name_the_argument(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_min_tokens_alone_may_be_over_the_default_maximum():
+    assert sgl.gen("x", min_tokens=500).sampling_params == {"min_new_tokens": 500}
+
+
+def test_an_expression_knows_its_line():
+    line = inspect.currentframe().f_lineno + 1
+    for expr in (sgl.gen("x"), sgl.gen_int("x"), sgl.gen_string(), sgl.select("x", ["a"])):
+        assert expr.where == (__file__, line)
+
+
+def test_gen_wins_over_run_and_nothing_of_the_callers_is_kept_or_changed():
+    stop = ["\n"]
+    expr = sgl.gen("x", stop=stop, temperature=0.5, dtype=int, return_logprob=True)
+    defaults = {"temperature": 1.0, "top_p": 0.9, "stop": ["never"]}
+    params, options = resolve(expr, defaults, stop=("<end>",), stop_token_ids=(7,))
+    assert params == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "regex": DTYPE_REGEX["int"],
+        "stop": ["\n", " ", "<end>"],
+        "stop_token_ids": [7],
+    }
+    assert options == {"return_logprob": True}
+    stop.append("later")
+    again, _ = resolve(expr, defaults, stop=("<end>",), stop_token_ids=(7,))
+    assert again == params and defaults["stop"] == ["never"]
+
+
+def test_ignore_eos_also_ignores_the_templates_end():
+    params, _ = resolve(SglGen("x", {"ignore_eos": True}), {}, stop_token_ids=(7,))
+    assert "stop_token_ids" not in params
+
+
+def test_a_users_stop_list_is_the_same_after_three_runs():
+    stop = ["\n"]
+    backend = ScriptedBackend()
+
+    @sgl.function
+    def qa(s):
+        s += sgl.user("q")
+        s += sgl.assistant(sgl.gen("a", stop=stop))
+
+    for _ in range(3):
+        qa.run(backend=backend, stop_token_ids=[1])
+    assert stop == ["\n"]
+    stops = [call.params["stop"] for call in backend.calls]
+    assert stops[0] == stops[1] == stops[2]
+    assert stops[0][0] == "\n" and len(stops[0]) == len(set(stops[0]))
+
+
+def test_one_expression_can_go_to_many_states(backend):
+    expr = SglConstantText("x") + sgl.gen("a")
+    states = [sgl.start_state(backend) for _ in range(2)]
+    for s in states:
+        s += expr
+        assert s["a"] == "ok"
+        sgl.finish_run(s)
