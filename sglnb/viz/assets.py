@@ -1,0 +1,41 @@
+"""The front end's text: our ES modules joined into one, and the style sheet.
+
+anywidget takes one module as text, and so does a self-contained page. The modules in
+``static/`` only import from each other, by name, and all their top-level names differ; so
+joining them is dropping every ``import … from "./x.js";`` and every ``export`` before a
+declaration, and concatenating in dependency order. The last one ends with the
+``export default`` that anywidget asks for. Node and the tests load the files as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "tokens.js", "tree.js", "branches.js",
+           "view.js")  # fmt: skip
+
+_IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)
+
+
+def _read(name: str) -> str:
+    return files("sglnb.viz").joinpath("static", name).read_text(encoding="utf-8")
+
+
+def join_modules(sources: list[str]) -> str:
+    """One ES module out of several, as described above."""
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources)
+
+
+@cache
+def esm() -> str:
+    """The run view as one ES module with a default export ``{ render }``."""
+    return join_modules([_read(name) for name in MODULES])
+
+
+@cache
+def css() -> str:
+    """The run view's style sheet; every rule is under ``.sglnb``."""
+    return _read("view.css")

@@ -1,0 +1,77 @@
+"""A run as one self-contained interactive page that needs no network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+from sglnb.events import Event
+
+from .assets import css, esm
+from .runlog import run_events
+from .saved import SavedLog
+from .text import visible
+
+PAGE_BUDGET = 20_000_000
+"""Most bytes of log in a page; a longer log is thinned as in the live view."""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body class="sglnb-page">
+<div id="view"></div>
+<script type="application/json" id="log">{log}</script>
+<script type="module">
+{esm}
+const state = {{ saved: document.getElementById("log").textContent, title: {js_title},
+  panes: "auto", run: "", foreground: false }};
+const model = {{ get: (name) => state[name], on() {{}}, off() {{}}, send() {{}} }};
+render({{ model, el: document.getElementById("view") }});
+</script>
+</body>
+</html>
+"""
+
+
+def _in_script(json_text: str) -> str:
+    """JSON that cannot end the script element it stands in. It is ASCII already."""
+    return json_text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def to_html(events: Iterable[Event], run: str, title: str = "") -> str:
+    """One file with the interactive view of ``run``: same code, same slider, no network.
+
+    Args:
+        events: the log, or any part of it that holds the run.
+        run: the run's id.
+        title: the page's title; default: the run's own.
+    """
+    import json
+
+    log = SavedLog(budget=PAGE_BUDGET)
+    log.add(run_events(events, run))
+    title = title or log.header["title"] or run
+    return _PAGE.format(
+        title=html.escape(visible(title)),
+        css=css(),
+        log=_in_script(log.text()),
+        esm=esm(),
+        js_title=_in_script(json.dumps(title)),
+    )
+
+
+def iframe_html(events: Iterable[Event], run: str, title: str = "", height: int = 520) -> str:
+    """The page inside a sandboxed ``<iframe srcdoc>``: a cell output that stays interactive
+    without a kernel (in trusted notebooks and in HTML exports). ``height`` is in pixels."""
+    page = html.escape(to_html(events, run, title), quote=True)
+    return (
+        f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{html.escape(visible(title or run))}" '
+        f'style="width: 100%; height: {int(height)}px; border: 0; resize: vertical"></iframe>'
+    )

@@ -1,0 +1,109 @@
+"""What a run's view keeps in its saved state: the run's log as JSON of bounded size.
+
+As the log outgrows the budget the copy becomes leaner in steps: first the alternatives of each
+token go, then tokens generated one after the other share an event, and at last what does not
+fit is counted instead of kept. The header's numbers are always there and always right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sglnb.events import Event
+
+from .reduce_header import initial_header, reduce_header
+from .runlog import TREE_KINDS
+from .wire import Encoder, Wire
+
+FULL, NO_ALTERNATIVES, MERGED, CUT = range(4)
+MERGE = 16
+"""Most tokens that share one event in the merged form."""
+DROPPABLE = TREE_KINDS | {"tokens"}
+_PARALLEL = ("ids", "pieces", "lp", "allowed", "mass")
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON in plain ASCII: lone surrogates and line separators cannot break it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+
+
+class SavedLog:
+    """A run's log, kept small. Give it every event of the run, read :meth:`text`."""
+
+    def __init__(self, budget: int = 140_000):
+        self.budget = budget
+        self.level = FULL
+        self.omitted = 0
+        self.header = initial_header()
+        self.last = -2
+        self._events: list[Event] = []
+        self._start(FULL)
+
+    def _start(self, level: int) -> None:
+        self.level = level
+        self.omitted = 0
+        self.size = 0
+        self._encode = Encoder(alternatives=level == FULL)
+        self._wires: list[Wire] = []
+        self._open: dict[str, Wire] = {}
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Keep ``events`` too."""
+        for event in events:
+            reduce_header(self.header, event)
+            self.last = event.seq
+            if self.level < CUT:
+                self._events.append(event)
+            self._put(event)
+            while self.size > self.budget and self.level < CUT:
+                self._start(self.level + 1)
+                for earlier in self._events:
+                    self._put(earlier)
+        if self.level == CUT:
+            self._events.clear()  # it gets no leaner: no second pass will need them
+
+    def _put(self, event: Event) -> None:
+        wire = self._encode(event)
+        size = len(to_json(wire)) + 1
+        if self.level == CUT and self.size + size > self.budget:
+            if event.kind in DROPPABLE or self.size > 1.15 * self.budget:
+                self.omitted += 1
+                return
+            if event.kind == "request_arrived":
+                wire["cut"] = len(wire.pop("pieces"))
+                wire["ids"] = []
+                size = len(to_json(wire)) + 1
+        if self.level >= MERGED and event.kind == "tokens" and self._merge(wire):
+            self.size += size - 60
+            return
+        self.size += size
+        self._wires.append(wire)
+
+    def _merge(self, wire: Wire) -> bool:
+        """Whether ``wire`` could be added to the newest event of the same request."""
+        last = self._open.get(wire["rid"])
+        fits = (
+            last is not None
+            and len(last["ids"]) < MERGE
+            and last.get("how") == wire.get("how")
+            and all((key in last) == (key in wire) for key in _PARALLEL)
+            and "fsm" not in wire
+        )
+        if not fits:
+            # Copies, because the lists belong to the event.
+            wire.update({key: list(wire[key]) for key in _PARALLEL if key in wire})
+            self._open[wire["rid"]] = wire
+            return False
+        for key in _PARALLEL:
+            if key in wire:
+                last[key] += wire[key]
+        return True
+
+    def text(self) -> str:
+        """The copy as JSON: ``events`` in wire form, ``last`` (the newest event's number, kept or
+        not), ``header``, ``level`` and ``omitted``."""
+        header = {key: value for key, value in self.header.items() if key != "counts"}
+        return to_json({"events": self._wires, "last": self.last, "header": header,
+                        "level": self.level, "omitted": self.omitted})  # fmt: skip

@@ -1,0 +1,155 @@
+// The branches pane: one row a program state, one bar a request, on a time axis.
+
+import { make, setAttr, setText, keyed, rove } from "./dom.js";
+import { axisTicks, barStretches, barWords, countOf, oneLine, orderedRows, rowLabel, secondsText, tickText }
+  from "./layout.js";
+
+const ROW_HEIGHT = 24;
+const MAX_ROWS = 200;
+
+export function makeBranchesPane(hooks) {
+  const axis = make("div", { class: "axis", "aria-hidden": "true" });
+  const lines = make("div", { class: "lines", "aria-hidden": "true" });
+  const list = make("div", { class: "lanes", role: "list", "aria-label": "branches" });
+  const more = make("div", { class: "small" });
+  const root = make("div", { class: "branches" }, list, lines, axis, more);
+  const lanes = new Map();
+  const ticks = new Map();
+  const links = new Map();
+  const stop = { current: null };
+  let now = 0;
+
+  const barOf = (event) => event.target.closest?.(".bar");
+  const pick = (event) => {
+    const bar = barOf(event);
+    if (bar) hooks.select({ kind: "bar", rid: bar.sglBar.rid, row: bar.sglBar.row, words: barWords(bar.sglBar, now) }, bar);
+  };
+  list.addEventListener("pointerover", pick);
+  list.addEventListener("pointerleave", () => hooks.select(null));
+  list.addEventListener("focusin", (event) => {
+    pick(event);
+    const bar = barOf(event);
+    if (bar) rove(stop, bar);
+  });
+  list.addEventListener("focusout", () => hooks.select(null));
+  list.addEventListener("keydown", (event) => {
+    const bar = barOf(event);
+    if (!bar) return;
+    const all = Array.from(list.querySelectorAll(".bar"));
+    const next = { ArrowRight: all[all.indexOf(bar) + 1], ArrowLeft: all[all.indexOf(bar) - 1],
+      ArrowDown: beside(bar, 1), ArrowUp: beside(bar, -1), Home: all[0], End: all.at(-1) }[event.key];
+    if (next) {
+      event.preventDefault();
+      next.focus();
+    } else if (event.key === "Escape") hooks.select(null);
+  });
+
+  function beside(bar, step) {
+    let lane = bar.closest(".lane");
+    do lane = step > 0 ? lane.nextElementSibling : lane.previousElementSibling;
+    while (lane && !lane.querySelector(".bar"));
+    return lane?.querySelector(".bar");
+  }
+
+  function createLane() {
+    const lane = make("div", { class: "lane", role: "listitem" },
+      make("div", { class: "lane-label" }), make("div", { class: "track" }));
+    lane.sglBars = new Map();
+    return lane;
+  }
+
+  function updateLane(lane, { row, depth }, view, scale) {
+    const [label, track] = lane.children;
+    const name = oneLine(rowLabel(row));
+    setText(label, name);
+    setAttr(label, "title", row.error ? `${name}: ${row.error}` : name);
+    label.classList.toggle("failed", row.error !== "");
+    label.style.paddingLeft = `${6 + 12 * depth}px`;
+    lane.sglState = row.state;
+    const items = [{ key: "life" }, ...row.bars.map((rid) => ({ key: `bar ${rid}`, bar: view.branches.bars[rid] }))];
+    keyed(track, lane.sglBars, items, (item) => item.key,
+      (item) => make("div", item.bar ? { class: "bar", tabindex: "-1", role: "img" } : { class: "life" }),
+      (element, { bar }) => {
+        const from = bar ? bar.arrived : row.t0;
+        const to = bar ? bar.end ?? now : row.joined ?? row.t1 ?? now;
+        place(element, scale, from, to);
+        if (bar) updateBar(element, bar);
+      });
+  }
+
+  function updateBar(element, bar) {
+    element.sglBar = bar;
+    const span = Math.max(1e-9, (bar.end ?? now) - bar.arrived);
+    const stretches = barStretches(bar, now);
+    element.sglParts ??= new Map();
+    keyed(element, element.sglParts, stretches.map((stretch, i) => ({ stretch, i })), ({ i }) => i,
+      () => make("div"),
+      (part, { stretch }) => {
+        part.className = `part ${stretch.what}`;
+        part.style.left = `${100 * (stretch.from - bar.arrived) / span}%`;
+        part.style.width = `${100 * (stretch.to - stretch.from) / span}%`;
+        const share = bar.prompt ? bar.cached / bar.prompt : 0;
+        if (stretch.what === "prefill" || stretch.what === "score") part.style.setProperty("--share", `${100 * share}%`);
+      });
+    element.classList.toggle("aborted", bar.reason === "abort");
+    setAttr(element, "aria-label", barWords(bar, now));
+  }
+
+  function place(element, { t0, span }, from, to) {
+    element.style.left = `${(100 * (from - t0)) / span}%`;
+    element.style.width = `${(100 * Math.max(0, to - from)) / span}%`;
+  }
+
+  function drawLinks(items, scale) {
+    const at = new Map(items.map(({ row }, i) => [row.state, i]));
+    const out = [];
+    for (const { row } of items) {
+      for (const [what, marks] of [["fork", row.forks], ["join", row.joins]]) {
+        marks.forEach(([t, children], n) => {
+          const places = children.map((child) => at.get(child)).filter((i) => i !== undefined);
+          if (places.length) out.push({ key: `${what} ${n} ${row.state}`, what, t, from: at.get(row.state), to: Math.max(...places) });
+        });
+      }
+    }
+    keyed(lines, links, out, (link) => link.key, (link) => make("div", { class: `link ${link.what}` }),
+      (element, link) => {
+        element.style.left = `${(100 * (link.t - scale.t0)) / scale.span}%`;
+        element.style.top = `${(link.from + 0.5) * ROW_HEIGHT}px`;
+        element.style.height = `${(link.to - link.from) * ROW_HEIGHT}px`;
+      });
+  }
+
+  return {
+    root,
+    words: "",
+    draw(view) {
+      const { branches } = view;
+      const all = orderedRows(branches);
+      const items = all.slice(0, MAX_ROWS);
+      now = branches.t1;
+      const t0 = branches.t0 ?? 0;
+      const scale = { t0, span: Math.max(1e-6, now - t0) };
+      keyed(list, lanes, items, ({ row }) => row.state, createLane,
+        (lane, item) => updateLane(lane, item, view, scale));
+      drawLinks(items, scale);
+      const steps = axisTicks(scale.span);
+      keyed(axis, ticks, steps, (t) => t, () => make("span"), (element, t) => {
+        element.style.left = `${(100 * t) / scale.span}%`;
+        setText(element, tickText(t, steps[1] ?? 1));
+      });
+      setText(more, all.length > items.length ? `+${countOf(all.length - items.length, "branch row")}` : "");
+      if (!stop.current?.isConnected) rove(stop, list.querySelector(".bar"));
+      this.words = `${countOf(all.length, "state")} · ${secondsText(scale.span)}`;
+      return Math.max(all.length, Object.keys(branches.bars).length);
+    },
+    /** Light the rows in `states` and the bars of the requests in `rids`. */
+    light(states, rids) {
+      for (const lane of lanes.values()) {
+        lane.classList.toggle("lit", states.has(lane.sglState));
+        for (const element of lane.sglBars.values()) {
+          if (element.sglBar) element.classList.toggle("lit", rids.has(element.sglBar.rid));
+        }
+      }
+    },
+  };
+}

@@ -1,0 +1,276 @@
+// Pure functions from view states to what is drawn: which nodes, where, which words. No DOM.
+
+import { nodeTokens } from "./reduce.js";
+
+export const MAX_VISIBLE = 300;
+
+// -- words ----------------------------------------------------------------------------------
+
+const UNSEEN_CHARS =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]/gu;
+
+/** `text` with what cannot be seen, or would change its surroundings, spelt out. */
+export function visible(text) {
+  return text.replace(UNSEEN_CHARS, (char) => {
+    const code = char.codePointAt(0);
+    if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+    if (code === 0x7f) return "\u2421";
+    return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  });
+}
+
+export function oneLine(text) {
+  return visible(text.replaceAll("\n", "⏎").replaceAll("\t", "⇥"));
+}
+
+/** At most `width` characters, the middle left out: both ends tell texts apart. */
+export function clipMiddle(text, width) {
+  const chars = Array.from(text);
+  if (chars.length <= width) return text;
+  const right = Math.floor((width - 1) / 2);
+  const tail = right ? chars.slice(-right) : [];
+  return [...chars.slice(0, width - 1 - right), "…", ...tail].join("");
+}
+
+export function groupDigits(n) {
+  return String(Math.round(n)).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+export function countOf(n, unit) {
+  return `${groupDigits(n)} ${unit}${n === 1 ? "" : "s"}`;
+}
+
+export function secondsText(t) {
+  if (t < 0.9995) return `${Math.round(t * 1000)} ms`;
+  if (t < 99.95) return `${t.toFixed(1)} s`;
+  return `${Math.floor(t / 60)} min ${Math.floor(t) % 60} s`;
+}
+
+export function percentText(logprob) {
+  if (logprob === null || logprob === undefined) return "";
+  const p = 100 * Math.exp(Math.min(0, logprob));
+  if (p >= 9.95) return `${p.toFixed(0)} %`;
+  return p >= 0.095 ? `${p.toFixed(1)} %` : "< 0.1 %";
+}
+
+export function nodeText(node) {
+  const hidden = node.hidden ? `⟨${groupDigits(node.hidden)} more⟩` : "";
+  return node.head.join("") + hidden + node.tail.join("");
+}
+
+// -- rows of states -------------------------------------------------------------------------
+
+/** `{ depth, row }` with children right after their parent. */
+export function orderedRows({ rows, order }) {
+  const kids = new Map([[null, []]]);
+  for (const key of order) {
+    const { parent } = rows[key];
+    const under = parent !== null && parent !== key && rows[parent] ? parent : null;
+    if (!kids.has(under)) kids.set(under, []);
+    kids.get(under).push(key);
+  }
+  const out = [];
+  const todo = kids.get(null).map((key) => [0, key]).reverse();
+  while (todo.length) {
+    const [depth, key] = todo.pop();
+    out.push({ depth, row: rows[key] });
+    for (const kid of (kids.get(key) ?? []).slice().reverse()) todo.push([depth + 1, kid]);
+  }
+  return out;
+}
+
+export function rowLabel(row) {
+  return row.label || row.name || row.state;
+}
+
+// -- radix tree -----------------------------------------------------------------------------
+
+export function childrenOf(tree) {
+  const kids = new Map();
+  for (const key in tree.nodes) {
+    const node = tree.nodes[key];
+    if (node.parent === null) continue;
+    if (!kids.has(node.parent)) kids.set(node.parent, []);
+    kids.get(node.parent).push(node);
+  }
+  for (const group of kids.values()) {
+    group.sort((a, b) => b.last_used - a.last_used || a.node - b.node);
+  }
+  return kids;
+}
+
+/** Node ids from the top (the root left out) down to `node`; [] if it is gone. */
+export function pathTo(tree, node) {
+  const path = [];
+  let found = tree.nodes[node];
+  while (found && found.parent !== null) {
+    path.push(found.node);
+    found = tree.nodes[found.parent];
+  }
+  return path.reverse();
+}
+
+/** The visible part of the tree, depth first; the same choice as outline.py. */
+export function outline(tree, keep = [], limit = MAX_VISIBLE) {
+  const wanted = new Set(keep);
+  const ranked = Object.values(tree.nodes).filter((node) => node.parent !== null);
+  ranked.sort((a, b) => wanted.has(b.node) - wanted.has(a.node)
+    || b.last_used - a.last_used || a.node - b.node);
+  const shown = new Set();
+  for (const node of ranked) {
+    if (shown.size >= limit) break;
+    const line = pathTo(tree, node.node).filter((key) => !shown.has(key));
+    if (shown.size + line.length <= limit) line.forEach((key) => shown.add(key));
+  }
+  const kids = childrenOf(tree);
+  const items = [];
+  const size = (node) => {
+    const sum = { nodes: 0, tokens: 0 };
+    const todo = [node];
+    while (todo.length) {
+      const each = todo.pop();
+      sum.nodes += 1;
+      sum.tokens += nodeTokens(each);
+      todo.push(...(kids.get(each.node) ?? []));
+    }
+    return sum;
+  };
+  const todo = [{ node: null, depth: 0, end: 0 }];
+  while (todo.length) {
+    const task = todo.pop();
+    if (task.more) {
+      items.push(task);
+      continue;
+    }
+    let { end } = task;
+    const { node, depth } = task;
+    const key = node === null ? 0 : node.node;
+    if (node !== null) {
+      items.push({ node: key, depth, start: end, parent: node.parent });
+      end += nodeTokens(node);
+    }
+    const below = kids.get(key) ?? [];
+    const hidden = below.filter((kid) => !shown.has(kid.node)).map(size);
+    if (hidden.length) {
+      todo.push({
+        more: hidden.reduce((sum, each) => sum + each.nodes, 0),
+        tokens: hidden.reduce((sum, each) => sum + each.tokens, 0),
+        depth: depth + 1, parent: key,
+      });
+    }
+    const visibleKids = below.filter((kid) => shown.has(kid.node)).reverse();
+    for (const kid of visibleKids) todo.push({ node: kid, depth: depth + 1, end });
+  }
+  return items;
+}
+
+export function treeTotals(tree) {
+  const sum = { nodes: 0, tokens: 0 };
+  for (const key in tree.nodes) {
+    const node = tree.nodes[key];
+    if (node.parent === null || node.evicted !== null) continue;
+    sum.nodes += 1;
+    sum.tokens += nodeTokens(node);
+  }
+  return sum;
+}
+
+/** `12 tok · 3 hits`: the small print under an edge. */
+export function nodeMeta(node) {
+  const words = [`${groupDigits(nodeTokens(node))} tok`];
+  if (node.evicted !== null) words.push(node.why === "flush" ? "flushed" : "evicted");
+  else if (node.hits) words.push(countOf(node.hits, "hit"));
+  if (node.locks > 0) words.push("in use");
+  return words.join(" · ");
+}
+
+export const TREE = { row: 38, bend: 26, char: 6.65, small: 5.6, left: 12, top: 26 };
+
+/**
+ * Tidy left-to-right drawing: each leaf has a row, a parent sits between its children, and an
+ * edge is as long as the logarithm of its tokens, or its label, asks for.
+ * Returns `{ width, height, boxes }`; a box has x0, y0 (start), x1, y (end), label and meta.
+ */
+export function treeLayout(tree, items, labelWidth = 34) {
+  const boxes = new Map();
+  const order = items.map((item) => {
+    const key = item.more ? `more${item.parent}` : String(item.node);
+    const node = item.more ? null : tree.nodes[item.node];
+    const label = node
+      ? clipMiddle(oneLine(nodeText(node)), labelWidth)
+      : `+${countOf(item.more, "node")}`;
+    const meta = node ? nodeMeta(node) : countOf(item.tokens, "token");
+    const text = Math.max(Array.from(label).length * TREE.char, meta.length * TREE.small);
+    const tokens = node ? nodeTokens(node) : 1;
+    const length = Math.max(text + 10, 12 * Math.log2(1 + tokens));
+    const box = { key, item, node, label, meta, length, kids: [], y: null };
+    boxes.set(key, box);
+    boxes.get(String(item.parent))?.kids.push(box);
+    return box;
+  });
+  let row = 0;
+  let width = 0;
+  for (const box of order) {
+    const above = boxes.get(String(box.item.parent));
+    box.x0 = above ? above.x1 : TREE.left;
+    box.x1 = box.x0 + TREE.bend + box.length;
+    width = Math.max(width, box.x1 + 16);
+    if (!box.kids.length) box.y = TREE.top + TREE.row * row++;
+  }
+  for (const box of order.slice().reverse()) {
+    if (box.y === null) box.y = (box.kids[0].y + box.kids.at(-1).y) / 2;
+  }
+  const tops = order.filter((box) => box.item.parent === 0);
+  const rootY = tops.length ? (tops[0].y + tops.at(-1).y) / 2 : TREE.top;
+  for (const box of order) {
+    box.y0 = boxes.get(String(box.item.parent))?.y ?? rootY;
+  }
+  return { width, height: TREE.top + TREE.row * Math.max(0, row - 1) + 22, rootY, boxes: order };
+}
+
+// -- timeline -------------------------------------------------------------------------------
+
+/** Round steps for an axis from 0 to `span` seconds: about `wanted` of them. */
+export function axisTicks(span, wanted = 6) {
+  if (!(span > 0)) return [0];
+  const rough = span / wanted;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
+  const ticks = [];
+  for (let i = 0; i * step <= span * 1.0001; i++) ticks.push(i * step);
+  return ticks;
+}
+
+/** A tick's text: all in the unit of the step, so that they compare. */
+export function tickText(t, step) {
+  if (t === 0) return "0";
+  if (step < 1) return step < 0.1 || t < 1 ? `${Math.round(t * 1000)} ms` : `${t.toFixed(1)} s`;
+  return `${Math.round(t)} s`;
+}
+
+/** The stretches of one request's bar: `{ what, from, to }` in seconds on the log's clock. */
+export function barStretches(bar, now) {
+  const end = bar.end ?? now;
+  const scheduled = bar.scheduled ?? end;
+  const out = [{ what: "wait", from: bar.arrived, to: scheduled }];
+  if (bar.scheduled !== null) {
+    const begin = bar.first ?? end;
+    const what = bar.purpose === "select" ? "score" : "prefill";
+    out.push({ what, from: scheduled, to: begin });
+    if (bar.first !== null) out.push({ what: "decode", from: bar.first, to: end });
+    for (const [from, to] of bar.gaps) out.push({ what: "retracted", from, to: to ?? end });
+  }
+  return out.filter((stretch) => stretch.to >= stretch.from);
+}
+
+export function barWords(bar, now) {
+  const kind = { select: "scores a choice for", prefill: "prefills the shared prefix" };
+  const words = [`${kind[bar.purpose] ?? "generates"} ${bar.name}`.trim()];
+  for (const { what, from, to } of barStretches(bar, now)) {
+    if (to - from > 0.0005) words.push(`${what} ${secondsText(to - from)}`);
+  }
+  words.push(`${groupDigits(bar.cached)} of ${countOf(bar.prompt, "prompt token")} cached`);
+  if (bar.tokens) words.push(countOf(bar.tokens, "token"));
+  if (bar.reason === "abort") words.push("aborted");
+  return words.join(" · ");
+}

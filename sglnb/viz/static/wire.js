@@ -1,0 +1,74 @@
+// Reads the small JSON that wire.py writes back into events as reduce.js takes them.
+
+const WIRE_DEFAULTS = {
+  run_started: { title: "" },
+  run_ended: { error: "" },
+  state_started: { parent: null, index: 0, label: "" },
+  state_ended: { error: "" },
+  variable_set: { choices: null, name: "", text: "" },
+  request_arrived: { run: "", state: "", name: "", purpose: "", constraint: "" },
+  request_matched: { path: [] },
+  request_finished: { matched: "", error: "" },
+  tokens: { how: "sampled" },
+  node_inserted: { rid: "" },
+  node_hit: { rid: "" },
+  node_locked: { rid: "" },
+  node_evicted: { why: "" },
+};
+
+const WIRE_READERS = {
+  request_arrived(event, wire, sequences) {
+    if (wire.cut) {
+      event.ids = Array(wire.cut).fill(-1);
+      event.pieces = Array(wire.cut).fill("");
+      event.pieces[0] = "⟨prompt not kept⟩";
+    } else if (wire.same) {
+      const [rid, n] = wire.same;
+      const before = sequences.get(rid) ?? { ids: [], pieces: [] };
+      event.ids = before.ids.slice(0, n);
+      event.pieces = before.pieces.slice(0, n);
+      while (event.ids.length < n) {
+        event.ids.push(-1);
+        event.pieces.push("⋯");
+      }
+      event.ids.push(...wire.ids);
+      event.pieces.push(...wire.pieces);
+    }
+    sequences.set(event.rid, { ids: event.ids.slice(), pieces: event.pieces.slice() });
+    delete event.same;
+    delete event.cut;
+  },
+  tokens(event, wire, sequences) {
+    const blank = event.ids.map(() => null);
+    event.logprobs = wire.lp ?? blank;
+    event.mass = wire.mass ?? blank;
+    event.allowed = wire.allowed ?? blank;
+    event.top = (wire.top ?? event.ids.map(() => []))
+      .map((items) => items.map(([piece, id, lp, ok]) => [piece, id, lp, ok !== 0]));
+    [event.fsm_before, event.fsm_after] = wire.fsm ?? [null, null];
+    const sequence = sequences.get(event.rid);
+    sequence?.ids.push(...event.ids);
+    sequence?.pieces.push(...event.pieces);
+    delete event.lp;
+    delete event.fsm;
+  },
+  node_inserted(event, wire) {
+    [event.head, event.hidden, event.tail] = wire.text;
+    delete event.text;
+  },
+  cache_snapshot(event, wire) {
+    event.nodes = wire.nodes.map(([node, parent, locks, hits, last_used, head, hidden, tail]) =>
+      ({ node, parent, locks, hits, last_used, head, hidden, tail }));
+  },
+};
+
+/** A function from wire objects, in order, to events. */
+export function makeDecoder() {
+  const sequences = new Map();
+  return (wire) => {
+    const { k, s, t, ...rest } = wire;
+    const event = { kind: k, seq: s, t, ...WIRE_DEFAULTS[k], ...rest };
+    WIRE_READERS[k]?.(event, wire, sequences);
+    return event;
+  };
+}

@@ -1,0 +1,214 @@
+"""A run as HTML that survives: saved notebooks reopened without a kernel, untrusted.
+
+Such viewers strip <style>, <svg> and scripts but keep ``style=`` attributes, ``title=`` and
+``<details>``; JupyterLab also drops declarations that it cannot parse (CSS variables, for one).
+So: spans with plain inline declarations, colours that stand on light and dark ground, and every
+text escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from sglnb.events import Event
+
+from .outline import outline, totals
+from .plain import header_words, node_text, node_words, ordered_rows, row_label, run_nodes
+from .reduce import ViewState, fold
+from .reduce_tree import Tree, initial_tree, reduce_tree
+from .runlog import run_events
+from .text import clip_middle, count, escape, one_line, percent, seconds
+
+MAX_TOKENS = 2000
+"""Tokens shown for each state; of more, the last ones."""
+MAX_NODES = 60
+
+_ROOT = "font-family: sans-serif; font-size: 13px; line-height: 1.6; padding: 2px 0"
+_FAINT = "opacity: 0.7"
+_SMALL = "font-size: 11px; opacity: 0.7"
+_TEXT = (
+    "font-family: monospace; font-size: 13px; line-height: 1.9; white-space: pre-wrap; "
+    "overflow-wrap: break-word; padding: 2px 0 6px 0; max-height: 480px; overflow-y: auto"
+)
+_CACHED = "border-left: 3px solid #009E73; padding-left: 2px"
+_FORCED = "border-bottom: 2px dotted #E69F00; background-color: rgba(230, 159, 0, 0.14)"
+_SELECT = "border: 1px solid #888888; border-radius: 3px; padding: 0 2px"
+_LEGEND = {
+    "sampled": "background-color: rgba(0, 114, 178, 0.28)",
+    "forced": _FORCED,
+    "cached": _CACHED,
+    "chosen": _SELECT,
+}
+
+
+def static_html(events: Iterable[Event], run: str) -> str:
+    """The run as one collapsed ``<details>``: numbers, each state's tokens, branches, tree."""
+    return view_html(fold(run_events(events, run)), run)
+
+
+def view_html(view: ViewState, run: str = "") -> str:
+    """A folded view as static HTML."""
+    header = view["header"]
+    name = header["title"] or header["run"] or run or "run"
+    parts = [
+        f'<details style="{_ROOT}"><summary style="cursor: pointer"><b>{escape(name)}</b> · ',
+        escape(" · ".join(header_words(header))),
+        "</summary>",
+        f'<div style="{_SMALL}; padding: 4px 0">',
+        " ".join(f'<span style="{style}">{word}</span>' for word, style in _LEGEND.items()),
+        " · point at a token for its probability</div>",
+    ]
+    if header["error"]:
+        parts.append(f'<div style="color: #D55E00">✕ {escape(header["error"])}</div>')
+    tokens = view["tokens"]
+    for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
+        parts.append(_row_html(view, depth, row))
+    if len(view["branches"]["order"]) > 1:
+        parts.append(_branches_html(view))
+    if len(view["tree"]["nodes"]) > 1:
+        parts.append(_tree_html(view["tree"], run_nodes(view)))
+    parts.append("</details>")
+    return "".join(parts)
+
+
+def tree_static_html(snapshot: list[dict[str, Any]]) -> str:
+    """``engine.cache.snapshot()`` as an indented list. Nodes are dicts with node, parent, ids,
+    pieces, locks, hits and last_used, in any order."""
+    from sglnb.events import CacheSnapshot
+
+    event = CacheSnapshot(nodes=list(snapshot), total_slots=0, used_slots=0)
+    return f'<div style="{_ROOT}">{_tree_html(reduce_tree(initial_tree(), event), ())}</div>'
+
+
+# -- tokens --------------------------------------------------------------------------------
+
+
+def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
+    first = max(row["shared"], row["shown"] - MAX_TOKENS)
+    shown = row["tokens"][first : row["shown"]]
+    if not (shown or row["error"] or row["picks"]):
+        return ""
+    parts = [f'<div style="margin-left: {18 * depth}px">']
+    if len(view["tokens"]["order"]) > 1:
+        parts.append(f'<div style="{_SMALL}">{escape(one_line(row_label(row)))}</div>')
+    parts.append(f'<div style="{_TEXT}">')
+    if row["shared"] and shown:
+        shared = count(row["shared"], "token")
+        parts.append(f'<span style="{_FAINT}" title="in its parent above">⋯ {shared} shared </span>')
+    if first > row["shared"]:
+        parts.append(f'<span style="{_FAINT}">⋯ {count(first - row["shared"], "token")} </span>')
+    for i, token in enumerate(shown, first):
+        parts.append(_token_html(row, i, token))
+    parts.append("</div>")
+    for pick in row["picks"]:
+        parts.append(_pick_html(pick))
+    if row["error"]:
+        parts.append(f'<div style="color: #D55E00">✕ {escape(row["error"])}</div>')
+    parts.append("</div>")
+    return "".join(parts)
+
+
+def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
+    styles, kind, cached = [], token["kind"], i < row["cached"]
+    if kind == "sampled":
+        logprob = token["logprob"]
+        p = 0.5 if logprob is None else math.exp(min(0.0, logprob))
+        styles.append(f"background-color: rgba(0, 114, 178, {0.06 + 0.26 * p:.2f})")
+    elif kind == "forced":
+        styles.append(_FORCED)
+    elif kind == "select":
+        styles.append(_SELECT)
+    if cached and (i == row["shared"] or i == 0):
+        styles.append(_CACHED)
+    style = f' style="{"; ".join(styles)}"' if styles else ""
+    title = escape(token_title(token, cached))
+    return f'<span{style} title="{title}">{escape(token["piece"]) or "∅"}</span>'
+
+
+def token_title(token: dict[str, Any], cached: bool) -> str:
+    """One token's facts as a line: kind, probability, alternatives with the masked marked."""
+    words = [f"{one_line(token['piece'])!r} id {token['id']}", token["kind"]]
+    if cached:
+        words.append("KV from the cache")
+    logprob = token.get("logprob")
+    if logprob is not None:
+        words.append(f"{percent(logprob)} (logprob {logprob:.2f})")
+    if token.get("allowed") is not None:
+        words.append(f"{count(token['allowed'], 'token')} allowed")
+    if token.get("mass") is not None:
+        words.append(f"mask kept {100 * token['mass']:.0f} %")
+    others = [
+        f"{one_line(piece)!r} {percent(lp)}{'' if allowed else ' not allowed'}"
+        for piece, _, lp, allowed in token.get("top") or []
+    ]
+    return " · ".join(words) + ("\nlikeliest: " + ", ".join(others) if others else "")
+
+
+def _pick_html(pick: dict[str, Any]) -> str:
+    best = max(score for _, score in pick["choices"])
+    rows = []
+    for choice, score in pick["choices"]:
+        chosen = choice == pick["text"]
+        width = max(2, round(120 * math.exp(min(0.0, score - best))))
+        colour = "#0072B2" if chosen else "#999999"
+        rows.append(
+            f'<div><span style="display: inline-block; width: {width}px; height: 8px; '
+            f'background-color: {colour}; margin-right: 6px"></span>'
+            f"{'<b>' if chosen else ''}{escape(one_line(choice))}{'</b> ✓' if chosen else ''} "
+            f'<span style="{_FAINT}">{score:.2f}</span></div>'
+        )
+    name = escape(one_line(pick["name"]))
+    return f'<div style="{_SMALL}">choices for {name} (mean logprob)</div>{"".join(rows)}'
+
+
+# -- branches and tree ---------------------------------------------------------------------
+
+
+def _branches_html(view: ViewState) -> str:
+    branches = view["branches"]
+    t0, t1 = branches["t0"] or 0.0, branches["t1"]
+    rows = []
+    for depth, row in ordered_rows(branches["rows"], branches["order"]):
+        start, end = row["t0"] - t0, (t1 if row["t1"] is None else row["t1"]) - t0
+        bars = [branches["bars"][rid] for rid in row["bars"]]
+        words = [f"{seconds(start)} to {seconds(end)}", count(len(bars), "request")]
+        made, prompt = sum(b["tokens"] for b in bars), sum(b["prompt"] for b in bars)
+        words.append(count(made, "token"))
+        if prompt:
+            cached = sum(b["cached"] for b in bars)
+            words.append(f"{cached:,} of {prompt:,} prompt tokens cached")
+        if row["joined"] is not None:
+            words.append("joined")
+        label = escape(one_line(row_label({**row, "name": ""})))
+        rows.append(
+            f'<div style="padding-left: {18 * depth}px"><b>{label}</b> '
+            f'<span style="{_FAINT}">{" · ".join(words)}</span></div>'
+        )
+    return f'<details><summary style="cursor: pointer">branches</summary>{"".join(rows)}</details>'
+
+
+def _tree_html(tree: Tree, keep: Iterable[int]) -> str:
+    nodes, tokens = totals(tree)
+    rows = []
+    for item in outline(tree, keep, MAX_NODES):
+        pad = f"padding-left: {16 * (item['depth'] - 1)}px"
+        if "more" in item:
+            more = f"+{count(item['more'], 'node')}, {count(item['tokens'], 'token')}"
+            rows.append(f'<div style="{pad}; {_FAINT}">{more}</div>')
+            continue
+        node = tree["nodes"][str(item["node"])]
+        text = node_text(node)
+        ghost = node["evicted"] is not None
+        mark = "◌" if ghost else "●" if node["locks"] > 0 else "○"
+        colour = "#D55E00" if ghost else "#CC79A7" if node["locks"] > 0 else "#888888"
+        label = escape(clip_middle(one_line(text), 64)) or "·"
+        rows.append(
+            f'<div style="{pad}; white-space: nowrap"><span style="color: {colour}">{mark}</span> '
+            f'<span style="font-family: monospace" title="{escape(text)}">{label}</span> '
+            f'<span style="{_SMALL}">{escape(node_words(node))}</span></div>'
+        )
+    what = f"cache tree · {count(nodes, 'node')} · {count(tokens, 'token')}"
+    body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'
+    return f'<details><summary style="cursor: pointer">{what}</summary>{body}</details>'

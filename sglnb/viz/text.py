@@ -1,0 +1,67 @@
+"""Model text made safe and readable: control characters visible, HTML escaped, clipped."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """``text`` with what cannot be seen, or would change its surroundings, spelt out.
+
+    Control characters become their pictures (␛) or ⟨U+009B⟩; so do bidirectional controls,
+    zero-width spaces and lone surrogates. Newlines, tabs and the joiners of emoji stay.
+    """
+    return _UNSEEN.sub(_spell, text)
+
+
+def _spell(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def escape(text: str) -> str:
+    """``text`` safe inside HTML and inside a quoted attribute."""
+    return html.escape(visible(text), quote=True)
+
+
+def one_line(text: str) -> str:
+    """``text`` on one line: newlines as ⏎, tabs as ⇥."""
+    return visible(text.replace("\n", "⏎").replace("\t", "⇥"))
+
+
+def clip_middle(text: str, width: int) -> str:
+    """At most ``width`` characters, the middle left out: both ends tell texts apart."""
+    if len(text) <= width:
+        return text
+    right = (width - 1) // 2
+    return text[: width - 1 - right] + "…" + (text[-right:] if right else "")
+
+
+def count(n: int, unit: str) -> str:
+    """``1 token``, ``1,234 tokens``."""
+    return f"{n:,} {unit}" + ("" if n == 1 else "s")
+
+
+def seconds(t: float) -> str:
+    """A duration with its unit: ``12 ms``, ``1.9 s``, ``3 min 20 s``."""
+    if t < 0.9995:
+        return f"{t * 1000:.0f} ms"
+    if t < 99.95:
+        return f"{t:.1f} s"
+    return f"{int(t) // 60} min {int(t) % 60} s"
+
+
+def percent(logprob: float | None) -> str:
+    """A log-probability as a percentage; "" when it is unknown."""
+    if logprob is None:
+        return ""
+    p = 100 * math.exp(min(0.0, logprob))
+    return f"{p:.0f} %" if p >= 9.95 else f"{p:.1f} %" if p >= 0.095 else "< 0.1 %"

@@ -1,0 +1,91 @@
+"""The live view of one run in a notebook."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import anywidget
+import traitlets
+
+from sglnb.events import EventLog
+
+from .assets import css, esm
+from .publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+
+class RunView(anywidget.AnyWidget):
+    """Shows a run while it happens: header, tokens, radix tree and branches.
+
+    Display it, let the run go, and call :meth:`finish` at the end. Deltas travel as custom
+    messages; ``saved`` holds a bounded copy of the log, from which a reloaded page or a
+    notebook saved with its widget state draws the same picture.
+
+    Args:
+        log: the engine's event log.
+        run: id of the run to show; it may start later.
+        panes: "auto" (what there is to show) or a comma-separated choice of
+            "tokens", "tree" and "branches".
+        on_cancel: called when Stop is pressed and the kernel cannot be interrupted from the
+            browser. It must return at once (set an event, abort a request).
+        title: shown until the run's own title is known.
+        foreground: whether the cell waits for the run. Stop then interrupts the kernel;
+            otherwise it only calls ``on_cancel``.
+    """
+
+    _esm = esm()
+    _css = css()
+    run = traitlets.Unicode("").tag(sync=True)
+    title = traitlets.Unicode("").tag(sync=True)
+    panes = traitlets.Unicode("auto").tag(sync=True)
+    foreground = traitlets.Bool(True).tag(sync=True)
+    saved = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self,
+        log: EventLog,
+        run: str,
+        *,
+        panes: str = "auto",
+        on_cancel: Callable[[], Any] | None = None,
+        title: str = "",
+        foreground: bool = True,
+    ):
+        check_panes(panes)
+        super().__init__(run=run, title=title, panes=panes, foreground=foreground)
+        self._on_cancel = on_cancel
+        self.on_msg(self._on_custom)
+        # ipykernel 7.4 answers a comm on the thread that last sent on it, which is ours and
+        # busy; without this, Stop would wait for the cell.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda data, default: default
+        self._publisher = Publisher(log, run, self._send_events, self._save)
+
+    def finish(self) -> None:
+        """Show the last events, save the final state and stop the publisher."""
+        self._publisher.finish()
+
+    def _send_events(self, message: dict[str, Any]) -> None:
+        self.send(message)
+
+    def _save(self, text: str) -> None:
+        self.saved = text
+
+    def _on_custom(self, widget: Any, content: Any, buffers: Any) -> None:
+        """On whatever thread the kernel chooses: only pass the wish on."""
+        if isinstance(content, dict) and content.get("kind") == "cancel" and self._on_cancel:
+            try:
+                self._on_cancel()
+            except Exception:
+                logger.exception("stopping run %r failed", self.run)
+
+
+def check_panes(panes: str) -> None:
+    """Raise ValueError unless ``panes`` names panes that exist."""
+    known = ("auto", "tokens", "tree", "branches")
+    for name in panes.split(","):
+        if name.strip() not in known:
+            raise ValueError(f"panes: no pane called {name.strip()!r}; choose from {known}")
