@@ -1,0 +1,51 @@
+# Two commands do all: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+# A CPU build is enough; any torch from 2.6 on works. Installed before what depends on it.
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test soak bench lint clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
+
+$(VENV)/.ready: pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "sglnb needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "Python's venv is missing. Run: apt-get install -y python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@echo "installing torch, Jupyter and the tests' tools into $(VENV) (some minutes) ..."
+	$(BIN)/pip install --quiet --progress-bar on "$(TORCH)"
+	$(BIN)/pip install --quiet --progress-bar on -e ".[lab,test]"
+	@touch $@
+
+demo: $(VENV)/.ready  ## run the tour on the embedded model; leaves out/01_tour.ipynb and .html
+	$(BIN)/python notebooks/execute.py notebooks/01_tour.ipynb --out out
+
+lab: $(VENV)/.ready  ## open the tour in JupyterLab
+	$(BIN)/jupyter lab notebooks/01_tour.ipynb
+
+test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphviz, node if it may)
+	@.ci/system chromium dot node
+	$(BIN)/ruff check .
+	node --test sglnb/viz/static/
+	$(BIN)/python -m pytest
+
+soak: $(VENV)/.ready  ## the long random runs
+	$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/.ready  ## benchmarks, each a ratio of two sides in one run
+	$(BIN)/python benchmarks/shared_prefix.py
+	$(BIN)/python benchmarks/shared_prefix.py --busy
+	$(BIN)/python benchmarks/constraints.py
+
+lint: $(VENV)/.ready  ## style
+	$(BIN)/ruff check .
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache .hypothesis

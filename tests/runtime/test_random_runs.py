@@ -1,0 +1,92 @@
+"""Long random runs over a pool that is always too small, against an engine without a cache."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+from sglnb.errors import RequestAborted
+from sglnb.runtime import Engine, scheduler
+
+HEADS = ["In the beginning there was a word, and ", "The quick brown fox ", "1, 2, 3, 4, ", ""]
+REGEXES = ["[a-z]{3,8}", r"\d{1,3}(\.\d+)?", '"(yes|no|perhaps)"', "(ab|cd)+e"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, model_dir):
+    """A very small random checkpoint with the embedded model's tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = LlamaConfig(
+        vocab_size=8192, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+        bos_token_id=None, eos_token_id=2, pad_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model_dir).save_pretrained(folder)
+    return str(folder)
+
+
+def random_request(rng: random.Random) -> tuple[str, dict]:
+    prompt = rng.choice(HEADS) + " ".join(rng.choices("red green blue one two".split(), k=rng.randint(1, 20)))
+    params = {"max_new_tokens": rng.randint(1, 25), "ignore_eos": rng.random() < 0.5}
+    if rng.random() < 0.5:
+        params["temperature"] = 0
+    else:
+        params |= {"temperature": 1.3, "seed": rng.randint(0, 9), "top_p": rng.choice([1.0, 0.9])}
+    if rng.random() < 0.3:
+        params["regex"] = rng.choice(REGEXES)
+        params["jump_forward"] = rng.random() < 0.7
+    if rng.random() < 0.2:
+        params["stop"] = rng.choice(["a", "e ", "the"])
+    return prompt, params
+
+
+def soak(tiny: str, rounds: int, seed: int) -> None:
+    """Rounds of up to 12 requests at once, some aborted; books checked in the middle and after
+    each, and every answer compared with the one given alone and with an empty cache."""
+    rng = random.Random(seed)
+    with (
+        Engine(tiny, kv_tokens=100, chunk_tokens=40, max_running=8) as crowded,
+        Engine(tiny, kv_tokens=2000) as alone,
+    ):
+        lost = 0
+        for _ in range(rounds):
+            asked = [random_request(rng) for _ in range(rng.randint(1, 12))]
+            live = [(crowded.submit(p, q), p, q) for p, q in asked]
+            for request, _, _ in rng.sample(live, len(live) // 6):
+                request.abort()
+            crowded.check()
+            for request, prompt, params in live:
+                assert request.wait(60)
+                if isinstance(request.error, RequestAborted):
+                    lost += 1
+                    continue
+                assert request.error is None
+                alone.cache.flush()
+                want = alone.generate(prompt, params)
+                assert request.output_ids == want["output_ids"], (prompt, params)
+                assert request.text == want["text"]
+            crowded.check()
+        metrics = crowded.metrics()
+        assert metrics["retractions"] > 0
+        assert metrics["cached_tokens"] > 0
+        assert lost < rounds * 3
+        crowded.cache.flush()
+        assert crowded.metrics()["kv_used"] == 0
+
+
+def test_random_runs(tiny, monkeypatch):
+    monkeypatch.setattr(scheduler, "RESERVE", 2)
+    soak(tiny, rounds=25, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_random_runs_for_long(tiny, monkeypatch, seed):
+    monkeypatch.setattr(scheduler, "RESERVE", 2)
+    soak(tiny, rounds=400, seed=seed)
