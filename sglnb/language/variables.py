@@ -55,15 +55,19 @@ class VariableTable:
             self.lost[name] = error
 
     def announce(self, parent: VariableTable) -> None:
-        """What the parent still expects, a branch expects too."""
+        """Before a branch starts it knows what its parent has, and expects what that expects."""
         self.pending.update(parent.pending)
+        self._copy(parent)
 
     def adopt(self, parent: VariableTable) -> None:
         """The parent has come to the fork: take over what it has."""
+        self._copy(parent)
+        self._forget_announced()
+
+    def _copy(self, parent: VariableTable) -> None:
         self.values = dict(parent.values)
         self.meta_info = dict(parent.meta_info)
         self.lost = dict(parent.lost)
-        self._forget_announced()
 
     def adopt_failure(self, error: GenerationError) -> None:
         """The parent will never come to the fork."""

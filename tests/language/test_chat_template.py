@@ -26,7 +26,8 @@ HEADERS = (  # begin-of-text first, contents trimmed, an end that is not the end
 )
 STRICT = (  # system inside the first user message; roles must alternate
     "{% if messages[0].role == 'system' %}{% set sys = messages[0].content %}"
-    "{% set rest = messages[1:] %}{% else %}{% set sys = none %}{% set rest = messages %}{% endif %}"
+    "{% set rest = messages[1:] %}{% else %}{% set sys = none %}"
+    "{% set rest = messages %}{% endif %}"
     "{% for m in rest %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ stop('roles must alternate') }}{% endif %}"
     "{% if m.role == 'user' %}<s>[INST] {% if loop.first and sys %}<<SYS>>{{ sys }}<</SYS>>"
@@ -49,7 +50,7 @@ class Templated(CharTokenizer):
 
     @property
     def token_bytes(self):
-        return {1_000_000: None, 1_000_001: None, **{i: b"x" for i in range(256)}}
+        return {1_000_000: None, 1_000_001: None, **dict.fromkeys(range(256), b"x")}
 
     def encode_plain(self, text):
         return self.encode(text)
@@ -110,11 +111,13 @@ def test_a_role_that_the_template_refuses():
 
 def test_the_special_token_that_ends_the_assistant_stops_it():
     template = ChatTemplate(Templated(HEADERS))
-    assert template.stop_token_ids == (1_000_000,) and template.stop == ()
+    assert template.stop_token_ids == (1_000_000,)
+    assert template.stop == ()
     backend = ScriptedBackend(tokenizer=Templated(HEADERS))
     s = sgl.start_state(backend)
     s += sgl.user("hi") + sgl.assistant(sgl.gen("x"))
-    assert s["x"] == "ok" and backend.calls[0].params == {"stop_token_ids": [1_000_000]}
+    assert s["x"] == "ok"
+    assert backend.calls[0].params == {"stop_token_ids": [1_000_000]}
     assert s.text() == "<|bos|><|h|>user<|/h|>\n\nhi<|eot|><|h|>assistant<|/h|>\n\nok<|eot|>"
     sgl.finish_run(s)
 

@@ -23,7 +23,8 @@ def test_expressions_add_up_flat():
         "SglGen",
         "SglConstantText",
     ]
-    assert isinstance(sgl.user("q"), SglExprList) and isinstance(sgl.user(), SglRoleBegin)
+    assert isinstance(sgl.user("q"), SglExprList)
+    assert isinstance(sgl.user(), SglRoleBegin)
 
 
 def test_adding_does_not_change_the_parts():
@@ -105,7 +106,8 @@ def test_gen_wins_over_run_and_nothing_of_the_callers_is_kept_or_changed():
     assert options == {"return_logprob": True}
     stop.append("later")
     again, _ = resolve(expr, defaults, stop=("<end>",), stop_token_ids=(7,))
-    assert again == params and defaults["stop"] == ["never"]
+    assert again == params
+    assert defaults["stop"] == ["never"]
 
 
 def test_ignore_eos_also_ignores_the_templates_end():
@@ -127,7 +129,8 @@ def test_a_users_stop_list_is_the_same_after_three_runs():
     assert stop == ["\n"]
     stops = [call.params["stop"] for call in backend.calls]
     assert stops[0] == stops[1] == stops[2]
-    assert stops[0][0] == "\n" and len(stops[0]) == len(set(stops[0]))
+    assert stops[0][0] == "\n"
+    assert len(stops[0]) == len(set(stops[0]))
 
 
 def test_one_expression_can_go_to_many_states(backend):

@@ -34,8 +34,10 @@ def test_branches_start_from_the_state_and_are_independent(s):
     group[1] += "!"
     texts = [b.text()[len(s.text()) :] for b in group]
     assert texts == ["b0<y>c", "b1<y>d!", "b2<y>e"]
-    assert len(group) == 3 and [b["x"] for b in group] == ["<x>"] * 3
-    assert "y" not in s and group[0].messages() == s.messages()
+    assert len(group) == 3
+    assert [b["x"] for b in group] == ["<x>"] * 3
+    assert "y" not in s
+    assert group[0].messages() == s.messages()
 
 
 def test_gather_keeps_every_result_at_its_index(s):
@@ -49,7 +51,8 @@ def test_gather_keeps_every_result_at_its_index(s):
     assert s["c"] == [None, 5, None]
     assert group.errors == [None, None, None]
     metas = s.get_meta_info("a")
-    assert metas[1] is None and metas[0]["id"] != metas[2]["id"]
+    assert metas[1] is None
+    assert metas[0]["id"] != metas[2]["id"]
 
 
 def test_join_brings_names_that_the_parent_has(s):
@@ -58,7 +61,8 @@ def test_join_brings_names_that_the_parent_has(s):
     group = s.fork(2)
     group += sgl.gen("v")
     group.join()
-    assert s["v"] == ["<v>", "<v>"] and s["w"] == 1
+    assert s["v"] == ["<v>", "<v>"]
+    assert s["w"] == 1
     again = s.fork(2)
     again += sgl.gen("v")
     again.join()
@@ -72,9 +76,11 @@ def test_join_tells_of_a_failed_branch_and_keeps_the_others(s):
     group += sgl.gen("z")
     with pytest.raises(BranchError, match=r"1 of 3 branches failed \(1\).*CUDA OOM") as e:
         group.join()
-    assert s["y"] == ["<y>", None, "<y>"] and s["z"] == ["<z>", None, "<z>"]
+    assert s["y"] == ["<y>", None, "<y>"]
+    assert s["z"] == ["<z>", None, "<z>"]
     assert [type(x) for x in group.errors] == [type(None), GenerationError, type(None)]
-    assert e.value.errors == group.errors and e.value.__cause__ is group.errors[1]
+    assert e.value.errors == group.errors
+    assert e.value.__cause__ is group.errors[1]
     assert s.error() is None
     s += "fine"
 
@@ -84,7 +90,8 @@ def test_join_can_keep_errors_to_itself(s):
     group[0] += sgl.gen("bad")
     group[1] += sgl.gen("y")
     group.join(on_error="keep")
-    assert s["y"] == [None, "<y>"] and isinstance(group.errors[0], GenerationError)
+    assert s["y"] == [None, "<y>"]
+    assert isinstance(group.errors[0], GenerationError)
     with pytest.raises(GenerationError, match="CUDA OOM"):
         group[0]["bad"]
 
@@ -103,7 +110,8 @@ def test_copy_is_a_branch_for_a_block(s):
     with s.copy() as c:
         c += "b" + sgl.gen("x")
         assert c.text() == "ab<x>"
-    assert s["x"] == ["<x>"] and s.text() == "a"
+    assert s["x"] == ["<x>"]
+    assert s.text() == "a"
     with pytest.raises(ZeroDivisionError), s.copy():
         raise ZeroDivisionError
 
@@ -113,7 +121,8 @@ def test_branches_live_on_after_join(s):
     group += sgl.gen("y")
     group.join()
     group[0] += "more" + sgl.gen("z")
-    assert group[0]["z"] == "<z>" and "z" not in s
+    assert group[0]["z"] == "<z>"
+    assert "z" not in s
 
 
 def test_nested_forks(s):
@@ -164,7 +173,19 @@ def test_fork_does_not_wait(held):
     assert [r.call.prompt for r in held.held] == ["a<x>b"] * 2
     held.release(2)
     group.join()
-    assert s["y"] == ["<y>", "<y>"] and s.text() == "a<x>parent goes on"
+    assert s["y"] == ["<y>", "<y>"]
+    assert s.text() == "a<x>parent goes on"
+    sgl.finish_run(s)
+
+
+def test_a_branch_knows_its_parents_variables_before_it_starts(held):
+    s = sgl.start_state(held)
+    s["old"] = 1
+    s += sgl.gen("x")
+    (branch,) = s.fork(1)
+    assert branch["old"] == 1
+    held.release()
+    assert branch["x"] == "<x>"
     sgl.finish_run(s)
 
 
@@ -258,7 +279,8 @@ def test_a_hundred_waiting_branches_take_no_threads(held):
     s += "text"
     group = s.fork(100)
     group += sgl.gen("y")
-    assert len(held.held) == 100 and threading.active_count() == before
+    assert len(held.held) == 100
+    assert threading.active_count() == before
     held.release(100)
     group.join()
     sgl.finish_run(s)
@@ -302,7 +324,8 @@ def test_events_of_a_fork():
     assert (forked.parent, forked.children) == (root.state, [first.state, second.state])
     (joined,) = [e for e in events if e.kind == "state_joined"]
     assert (joined.children, joined.mode) == (forked.children, "gather_variable")
-    assert events[0].title == "tree" and events[-1].error == ""
+    assert events[0].title == "tree"
+    assert events[-1].error == ""
     assert [c.state for c in backend.of("gen")] == forked.children
 
 

@@ -31,8 +31,10 @@ def test_ctrl_c_while_reading_in_a_cell_keeps_the_partial_text(held):
         s["x"]
     sgl.finish_run(s, interrupt.value)
     assert time.monotonic() - start < 1.5
-    assert held.requests[0].aborted and len(held.requests) == 1
-    assert s["x"] == "half an ans" and "y" not in s
+    assert held.requests[0].aborted
+    assert len(held.requests) == 1
+    assert s["x"] == "half an ans"
+    assert "y" not in s
     assert s.get_meta_info("x")["finish_reason"]["type"] == "abort"
     assert isinstance(s.error(), RequestAborted)
     with pytest.raises(GenerationAborted, match="'y' was never made"):
@@ -41,7 +43,8 @@ def test_ctrl_c_while_reading_in_a_cell_keeps_the_partial_text(held):
     assert s.messages()[-1] == {"role": "assistant", "content": "Sure: half an ans"}
     s += sgl.user("go on") + sgl.assistant(sgl.gen("z"))
     held.release(len(held.held))
-    assert s["z"] == "<z>" and s.error() is None
+    assert s["z"] == "<z>"
+    assert s.error() is None
     assert held.kinds().count("run_ended") == 1
 
 
@@ -94,7 +97,8 @@ def test_ctrl_c_in_run_batch(held):
     with pytest.raises(KeyboardInterrupt):
         program.run_batch([{"i": i} for i in range(5)], backend=held, num_threads=2)
     time.sleep(0.3)
-    assert all(r.aborted for r in held.requests) and len(held.requests) == 2
+    assert all(r.aborted for r in held.requests)
+    assert len(held.requests) == 2
     assert held.kinds()[-1] == "run_ended"
 
 
@@ -124,7 +128,8 @@ def test_ctrl_c_while_a_request_is_being_sent():
     s = sgl.start_state(ScriptedBackend(interrupted))
     with pytest.raises(KeyboardInterrupt):
         s += "a" + sgl.gen("x") + "b"
-    assert s.text() == "a" and isinstance(s.error(), RequestAborted)
+    assert s.text() == "a"
+    assert isinstance(s.error(), RequestAborted)
     s += "c" + sgl.gen("y")
     assert s.text() == "acok"
     sgl.finish_run(s)
@@ -176,7 +181,8 @@ def test_stop_drops_the_queue_but_not_its_bookkeeping(held):
     sgl.finish_run(s)
     assert (s["all"], s["k"], s["x"]) == ("part", 1, "part")
     assert [m["content"] for m in s.messages()] == ["hi", "part"]
-    assert branch.text() == s.text() and isinstance(branch.error(), RequestAborted)
+    assert branch.text() == s.text()
+    assert isinstance(branch.error(), RequestAborted)
     branch += sgl.user("on") + sgl.gen("z")
     held.release(len(held.held))
     assert branch["z"] == "<z>"
@@ -184,28 +190,32 @@ def test_stop_drops_the_queue_but_not_its_bookkeeping(held):
 
 def test_an_exception_after_a_stop_still_closes_the_blocks(held):
     s = sgl.start_state(held)
-    with pytest.raises(RequestAborted), s.assistant(), s.var_scope("all"):
+    with pytest.raises(RequestAborted), s.assistant(), s.var_scope("all"):  # noqa: PT012
         s += sgl.gen("x")
         held.held[0].say("part")
         s.abort()
         s += "never"
     sgl.finish_run(s)
-    assert s["all"] == "part" and s.messages()[0]["content"] == "part"
+    assert s["all"] == "part"
+    assert s.messages()[0]["content"] == "part"
     s += sgl.user("next")
-    assert s.messages()[-1]["content"] == "next" and s.error() is None
+    assert s.messages()[-1]["content"] == "next"
+    assert s.error() is None
 
 
 def test_a_block_whose_beginning_was_dropped(held):
     s = sgl.start_state(held)
     s += sgl.gen("x")
-    with pytest.raises(ZeroDivisionError), s.user(), s.var_scope("v"):
+    with pytest.raises(ZeroDivisionError), s.user(), s.var_scope("v"):  # noqa: PT012
         s += "inside"
         s.abort()
         raise ZeroDivisionError
     sgl.finish_run(s)
-    assert s.messages() == [] and s.text() == ""
+    assert s.messages() == []
+    assert s.text() == ""
     s += sgl.user("next")
-    assert s.messages() == [{"role": "user", "content": "next"}] and s.error() is None
+    assert s.messages() == [{"role": "user", "content": "next"}]
+    assert s.error() is None
 
 
 def test_an_engine_that_was_shut_down_can_be_stopped(backend):

@@ -29,9 +29,11 @@ def qa(s, question, suffix="?"):
 
 def test_run_returns_the_state(backend):
     state = qa.run("hi", backend=backend)
-    assert state["answer"] == "ok" and state.ret_value == 2
+    assert state["answer"] == "ok"
+    assert state.ret_value == 2
     assert qa.run(question="hi", suffix="!", backend=backend).messages()[0]["content"] == "hi!"
-    assert qa.__doc__ == "Ask." and qa.__name__ == "qa"
+    assert qa.__doc__ == "Ask."
+    assert qa.__name__ == "qa"
     assert repr(qa) == "SglFunction(qa(s, question, suffix))"
 
 
@@ -39,7 +41,8 @@ def test_sampling_options_are_the_base_for_every_gen(backend):
     qa.run("hi", backend=backend, temperature=0, max_new_tokens=9, stop="x", seed=None)
     params = backend.calls[0].params
     assert (params["temperature"], params["max_new_tokens"]) == (0, 9)
-    assert params["stop"][0] == "x" and "seed" not in params
+    assert params["stop"][0] == "x"
+    assert "seed" not in params
     with pytest.raises(ValueError, match="temperature: must be"):
         qa.run("hi", backend=backend, temperature=-1)
     with pytest.raises(ValueError, match="n: only 1"):
@@ -60,13 +63,14 @@ def test_bind(backend):
     bound = qa.bind(question="hi").bind(suffix="!")
     assert bound.run(backend=backend).messages()[0]["content"] == "hi!"
     assert bound.run(suffix="", backend=backend).messages()[0]["content"] == "hi"
-    assert qa.bind_arguments == {} and "question='hi'" in repr(bound)
+    assert qa.bind_arguments == {}
+    assert "question='hi'" in repr(bound)
     with pytest.raises(TypeError, match="no parameter 'nope'; it has: question, suffix"):
         qa.bind(nope=1)
 
 
 def test_what_cannot_be_a_program():
-    with pytest.raises(TypeError, match="must be named 's'.*got 'state'"):
+    with pytest.raises(TypeError, match=r"must be named 's'.*got 'state'"):
         sgl.function(lambda state: None)
     with pytest.raises(TypeError, match="must be named 's'"):
         sgl.function(lambda: None)
@@ -125,7 +129,8 @@ def test_a_program_called_without_a_state_has_its_own_in_the_same_run(backend):
         s += inner["answer"] + also["answer"] + sgl.gen("x")
 
     state = outer.run(backend=backend, top_p=0.5)
-    assert state.text() == "okokok" and state.messages() == []
+    assert state.text() == "okokok"
+    assert state.messages() == []
     assert backend.kinds().count("run_started") == 1
     assert {c.run for c in backend.calls} == {state.run_id}
     assert len({c.state for c in backend.calls}) == 3
@@ -145,7 +150,8 @@ def test_a_program_called_with_a_state_works_on_it(backend):
 
     state = outer.run(backend=backend)
     assert [m["role"] for m in state.messages()] == ["system", "user", "assistant", "user"]
-    assert state["n"] == 5 and state["answer"] == "ok"
+    assert state["n"] == 5
+    assert state["answer"] == "ok"
     assert qa.bind(question="x")(state) == 1
 
 
@@ -157,7 +163,8 @@ def test_another_backend_is_another_run(backend):
         s += qa.run("q", backend=other)["answer"]
 
     assert outer.run(backend=backend).text() == "other"
-    assert other.kinds()[0] == "run_started" and other.kinds()[-1] == "run_ended"
+    assert other.kinds()[0] == "run_started"
+    assert other.kinds()[-1] == "run_ended"
 
 
 def test_an_inner_error_that_is_caught_harms_nothing():
@@ -270,7 +277,8 @@ def test_num_threads_bounds_the_rows_in_progress():
 def test_progress_bar(backend, capsys):
     row.run_batch([["a"], ["b"]], backend=backend, progress_bar=True)
     out = capsys.readouterr()
-    assert "2/2" in out.err and out.out == ""
+    assert "2/2" in out.err
+    assert out.out == ""
 
 
 def test_rows_can_call_programs(backend):
@@ -316,11 +324,12 @@ def test_a_variable_is_streamed_as_it_comes(held):
     wait_for(lambda: held.held)
     for piece in ("1", "2"):
         held.held[0].say(piece)
-        wait_for(lambda: "".join(got).endswith(piece))
+        wait_for(lambda piece=piece: "".join(got).endswith(piece))
     held.held[0].answer = "123"
     held.release()
     reader.join(5)
-    assert "".join(got) == "123" and len(got) >= 3
+    assert "".join(got) == "123"
+    assert len(got) >= 3
 
 
 def wait_for(ready):
@@ -335,7 +344,7 @@ def test_a_failed_stream_says_so_at_its_end():
     backend = ScriptedBackend(slow, mode="thread", delay=lambda call: 0.05)
     for name in (None, "bad"):
         state, got = two.run(last="bad", backend=backend, stream=True), []
-        with pytest.raises(GenerationError, match="CUDA OOM"):
+        with pytest.raises(GenerationError, match="CUDA OOM"):  # noqa: PT012
             for piece in state.text_iter(name):
                 got.append(piece)
         assert "".join(got) == ("a<x-x>bpar" if name is None else "par")
@@ -375,7 +384,8 @@ def test_an_error_in_a_streamed_body_reaches_the_reader(backend):
         list(state.text_iter())
     with pytest.raises(ZeroDivisionError):
         state["later"]
-    assert state["x"] == "ok" and isinstance(state.error(), ZeroDivisionError)
+    assert state["x"] == "ok"
+    assert isinstance(state.error(), ZeroDivisionError)
 
 
 def test_reading_a_streamed_state_waits_for_the_body():
@@ -424,7 +434,8 @@ def test_async_streams(mode):
 
     text, pairs = asyncio.run(read())
     assert text == "a<x-x>b<y-y>"
-    assert "".join(p for p, _ in pairs) == "<x-x>" and pairs[-1][1]["id"]
+    assert "".join(p for p, _ in pairs) == "<x-x>"
+    assert pairs[-1][1]["id"]
 
 
 def test_states_are_program_states(backend):

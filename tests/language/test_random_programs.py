@@ -132,8 +132,11 @@ def test_a_program_means_what_it_says(mode, program, seed):
     s = sgl.start_state(backend)
     do(s, program)
     sgl.finish_run(s)
-    assert s.text() == expected.text and s.variables == expected.variables
-    assert s.error() is None and sgl.wait_run(s, 10)
+    assert s.text() == expected.text
+    assert s.variables == expected.variables
+    assert s.error() is None
+    assert sgl.wait_run(s, 10)
     kinds = backend.kinds()
     assert kinds.count("state_started") == kinds.count("state_ended")
-    assert kinds[-1] == "run_ended" and kinds.count("run_ended") == 1
+    assert kinds[-1] == "run_ended"
+    assert kinds.count("run_ended") == 1

@@ -38,10 +38,12 @@ def test_text_and_generations_stand_in_order(s, backend):
 
 def test_appending_never_waits(h, held):
     h += "a" + sgl.gen("x") + "b" + sgl.gen("y") + "c"
-    assert len(held.held) == 1 and "x" not in h
+    assert len(held.held) == 1
+    assert "x" not in h
     held.release()
     held_again(held)
-    assert "x" in h and held.held[0].call.prompt == "a<x>b"
+    assert "x" in h
+    assert held.held[0].call.prompt == "a<x>b"
     held.release()
     assert h.text() == "a<x>b<y>c"
 
@@ -79,8 +81,10 @@ def test_variables_can_be_set_and_read_at_once(h, held):
     assert h["k"] == [1, 2]  # though the generation before it is not done
     held.release()
     h.sync()
-    assert h.get_var("k") == [1, 2] and h.variables == {"x": "<x>", "k": [1, 2]}
-    assert h.get_meta_info("k") is None and h.get_meta_info("x")["id"]
+    assert h.get_var("k") == [1, 2]
+    assert h.variables == {"x": "<x>", "k": [1, 2]}
+    assert h.get_meta_info("k") is None
+    assert h.get_meta_info("x")["id"]
 
 
 def test_the_last_value_of_a_name_counts(h, held):
@@ -89,7 +93,8 @@ def test_the_last_value_of_a_name_counts(h, held):
     assert h["x"] == "mine"
     held.release()
     h.sync()
-    assert h["x"] == "mine" and h.text() == "<x>"
+    assert h["x"] == "mine"
+    assert h.text() == "<x>"
     h += sgl.gen("x")
     held.release()
     assert h["x"] == "<x>"
@@ -104,7 +109,8 @@ def test_a_name_used_twice_waits_for_the_second(h, held):
     reader = threading.Thread(target=lambda: got.append(h["x"]))
     reader.start()
     reader.join(0.05)
-    assert reader.is_alive() and got == []
+    assert reader.is_alive()
+    assert got == []
     held.held[0].answer = "second"
     held.release()
     reader.join(5)
@@ -113,7 +119,8 @@ def test_a_name_used_twice_waits_for_the_second(h, held):
 
 def test_unnamed_generations_leave_no_variable(s):
     s += sgl.gen() + sgl.gen()
-    assert s.text() == "okok" and s.variables == {}
+    assert s.text() == "okok"
+    assert s.variables == {}
 
 
 def test_unknown_variables_are_told_with_the_known_ones(s):
@@ -176,11 +183,12 @@ def test_a_role_inside_a_role_is_told_at_once_and_harms_nothing(s):
             s += sgl.assistant("no")
     with pytest.raises(ValueError, match="no message is open"):
         s += sgl.user_end()
-    assert s.error() is None and s.messages() == [{"role": "user", "content": "hi"}]
+    assert s.error() is None
+    assert s.messages() == [{"role": "user", "content": "hi"}]
 
 
 def test_an_exception_closes_the_role(s):
-    with pytest.raises(ZeroDivisionError), s.user():
+    with pytest.raises(ZeroDivisionError), s.user():  # noqa: PT012
         s += "hi"
         raise ZeroDivisionError
     with s.user():
@@ -192,7 +200,7 @@ def test_var_scope(s):
     s += "a"
     with s.var_scope("all"):
         s += "b" + sgl.gen("x") + "c"
-    with pytest.raises(ZeroDivisionError), s.var_scope("half"):
+    with pytest.raises(ZeroDivisionError), s.var_scope("half"):  # noqa: PT012
         s += "d"
         raise ZeroDivisionError
     s += "e"
@@ -216,9 +224,11 @@ def test_a_failed_variable_raises_the_true_error(mode):
     assert isinstance(s.error(), GenerationError)
     with pytest.raises(GenerationError, match=r"gen\('bad'\) at .*: RuntimeError: CUDA OOM") as e:
         s["bad"]
-    assert isinstance(e.value.__cause__, RuntimeError) and e.value.cause is e.value.__cause__
+    assert isinstance(e.value.__cause__, RuntimeError)
+    assert e.value.cause is e.value.__cause__
     assert (e.value.name, e.value.where) == ("bad", (__file__, line))
-    assert s["good"] == "<good>" and s.text() == "a<good>" + ("par" if mode == "thread" else "")
+    assert s["good"] == "<good>"
+    assert s.text() == "a<good>" + ("par" if mode == "thread" else "")
     with pytest.raises(GenerationError, match="CUDA OOM"):
         s.get_meta_info("bad")
     with pytest.raises(GenerationError, match="CUDA OOM"):
@@ -270,7 +280,8 @@ def test_a_state_lives_on(backend):
 
     s = program.run(backend=backend)
     s += "q" + sgl.gen("y")
-    assert s["y"] == "ok" and s.text() == "pokqok"
+    assert s["y"] == "ok"
+    assert s.text() == "pokqok"
     g = s.fork(2)
     g += sgl.gen("z")
     g.join()
@@ -285,9 +296,11 @@ def test_run_returns_while_generations_go_on(held):
         s += "p" + sgl.gen("x")
 
     s = program.run(backend=held)
-    assert "running" in repr(s) and not s.stream_executor.run.done
+    assert "running" in repr(s)
+    assert not s.stream_executor.run.done
     held.release()
-    assert s["x"] == "<x>" and sgl.wait_run(s, 5)
+    assert s["x"] == "<x>"
+    assert sgl.wait_run(s, 5)
     assert held.kinds()[-2:] == ["state_ended", "run_ended"]
 
 
@@ -304,7 +317,8 @@ def test_select_scores_all_choices_on_the_same_text():
     s = sgl.start_state(backend)
     s += "the" + sgl.select("c", [" x", "y"])
     # common tokens: t, h. Then: "e " x -> (-0.5 - 1.5)/2; e y -> (-0.75 - 0.25)/2
-    assert s["c"] == "y" and s.text() == "they"
+    assert s["c"] == "y"
+    assert s.text() == "they"
     info = s.get_meta_info("c")
     assert info["normalized_prompt_logprobs"] == [-1.0, -0.5]
     assert info["input_token_logprobs"][0] == [(-0.5, 1_000_000, "e "), (-1.5, ord("x"), "x")]
@@ -312,7 +326,8 @@ def test_select_scores_all_choices_on_the_same_text():
     assert [c.logprob_start_len for c in calls] == [2, 2]
     assert all(c.return_logprob and c.params["max_new_tokens"] == 0 for c in calls)
     (event,) = [e for e in backend.events if e.kind == "variable_set"]
-    assert event.text == "y" and event.choices == [[" x", -1.0], ["y", -0.5]]
+    assert event.text == "y"
+    assert event.choices == [[" x", -1.0], ["y", -0.5]]
     sgl.finish_run(s)
 
 
@@ -353,7 +368,8 @@ def test_repr_is_short_and_waits_for_nothing(h, held):
     assert repr(h) == "ProgramState(5,000 characters, running)"
     held.held[0].answer = "y" * 500
     held.release()
-    assert len(repr(h)) < 140 and "x='yyy" in repr(h)
+    assert len(repr(h)) < 140
+    assert "x='yyy" in repr(h)
 
 
 def test_mimebundle_has_plain_text(s):
