@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint
@@ -38,6 +37,9 @@ def compile_constraint(
     Compiled constraints are cached and shared; two threads that ask for the same one at the
     same time compile it once. A failure is remembered too.
 
+    With a SentencePiece tokenizer, a text that should begin with a word's own space has to
+    say so (`` ?yes``): the space is part of the text.
+
     Args:
         regex: Python's syntax, matched as ``re.fullmatch`` does.
         choices: the texts to choose from.
@@ -66,35 +68,39 @@ class _Cache:
     """What was compiled for one tokenizer; it lives on the tokenizer and goes with it."""
 
     def __init__(self) -> None:
-        self.vocabulary: Future[Vocabulary] | None = None
-        self.constraints: OrderedDict[tuple[str, str], Future[Constraint]] = OrderedDict()
+        self.compiling = threading.RLock()
+        self.vocabulary: Vocabulary | None = None
+        self._results: OrderedDict[tuple[str, str], Constraint | ConstraintError] = OrderedDict()
+
+    def get(self, key: tuple[str, str]) -> Constraint | ConstraintError | None:
+        with _LOCK:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
+
+    def put(self, key: tuple[str, str], result: Constraint | ConstraintError) -> None:
+        with _LOCK:
+            self._results[key] = result
+            while len(self._results) > MAX_CACHED:
+                self._results.popitem(last=False)
 
 
 def _cached(kind: str, source: str, tokenizer: Tokenizer, build: Callable[[], DFA]) -> Constraint:
-    key = (kind, source)
     with _LOCK:
-        cache = vars(tokenizer).setdefault("_compiled_constraints", _Cache())
-        future = cache.constraints.get(key)
-        mine = future is None
-        if mine:
-            future = cache.constraints[key] = Future()
-            while len(cache.constraints) > MAX_CACHED:
-                cache.constraints.popitem(last=False)
-        else:
-            cache.constraints.move_to_end(key)
-    if mine:
-        try:
-            future.set_result(_compile(kind, source, tokenizer, cache, build))
-        except BaseException as error:
-            if not isinstance(error, ConstraintError):
-                with _LOCK:
-                    cache.constraints.pop(key, None)
-            future.set_exception(error)
-            raise
-    try:
-        return future.result()
-    except ConstraintError as error:  # a fresh one: a raised exception keeps its traceback
-        raise ConstraintError(str(error)) from None
+        cache: _Cache = vars(tokenizer).setdefault("_compiled_constraints", _Cache())
+    result = cache.get((kind, source))
+    if result is None:
+        with cache.compiling:
+            result = cache.get((kind, source))  # another thread may have been first
+            if result is None:
+                try:
+                    result = _compile(kind, source, tokenizer, cache, build)
+                except ConstraintError as error:
+                    result = ConstraintError(str(error))  # without its traceback
+                cache.put((kind, source), result)
+    if isinstance(result, ConstraintError):
+        raise ConstraintError(str(result))
+    return result
 
 
 def _compile(
@@ -103,26 +109,9 @@ def _compile(
     started = time.perf_counter()
     dfa = build()
     built = time.perf_counter() - started
-    vocabulary = _vocabulary(tokenizer, cache)
+    if cache.vocabulary is None:  # once per tokenizer, so not part of this constraint's time
+        cache.vocabulary = Vocabulary(tokenizer)
     started = time.perf_counter()
-    constraint = FSMConstraint(kind, source, dfa, tokenizer, vocabulary)
+    constraint = FSMConstraint(kind, source, dfa, tokenizer, cache.vocabulary)
     constraint.compile_ms = 1e3 * (built + time.perf_counter() - started)
     return constraint
-
-
-def _vocabulary(tokenizer: Tokenizer, cache: _Cache) -> Vocabulary:
-    """The vocabulary trie of ``tokenizer``, built by whoever needs it first."""
-    with _LOCK:
-        future = cache.vocabulary
-        mine = future is None
-        if mine:
-            future = cache.vocabulary = Future()
-    if mine:
-        try:
-            future.set_result(Vocabulary(tokenizer))
-        except BaseException as error:
-            with _LOCK:
-                cache.vocabulary = None
-            future.set_exception(error)
-            raise
-    return future.result()

@@ -35,7 +35,7 @@ class Alphabet:
         inside = np.zeros(len(starts), dtype=bool)
         spans = []
         for chars in sets:
-            edges = np.array(chars, dtype=np.int64).reshape(-1, 2) + (0, 1)
+            edges = np.array([(lo, hi + 1) for lo, hi in chars], dtype=np.int64).reshape(-1, 2)
             spans.append(np.searchsorted(starts, edges))
         singles = [span for chars, span in zip(sets, spans, strict=True) if size(chars) == 1]
         for chars, span in zip(sets, spans, strict=True):
@@ -138,7 +138,7 @@ class DFA:
         pairs = sorted(
             (q * width + c, t) for q, row in enumerate(self.rows) for c, t in row.items()
         )
-        table = np.array(pairs or [(-2, -1)], dtype=np.int64).T
+        table = np.array(pairs or [(-1, -1)], dtype=np.int64).T
         return table[0].copy(), table[1].copy()
 
     @cached_property

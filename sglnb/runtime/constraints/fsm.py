@@ -123,7 +123,7 @@ class FSMConstraint(Constraint):
 class FSMCursor(Cursor):
     """A place in an :class:`FSMConstraint`, with the way back."""
 
-    __slots__ = ("_fsm", "_state", "_pending", "_ended", "_past")
+    __slots__ = ("_ended", "_fsm", "_past", "_pending", "_state")
 
     def __init__(self, fsm: FSMConstraint):
         self._fsm = fsm

@@ -6,6 +6,7 @@ that a chain of such states is one edge with a text.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from sglnb.runtime.constraints.charset import (
@@ -68,7 +69,7 @@ def draw(dfa: DFA) -> Graphs:
 
 
 def _edges(dfa: DFA, q: int) -> list[Edge]:
-    """Edges out of ``q``, one per target; single characters stay apart when few."""
+    """Edges out of ``q``, one per target."""
     by_target: dict[int, list[tuple[int, int]]] = {}
     for c, target in dfa.rows[q].items():
         by_target.setdefault(target, []).extend(dfa.alphabet.sets[c])
@@ -111,6 +112,7 @@ def text_label(text: str) -> str:
     return "".join(map(_visible, text))
 
 
+@lru_cache(maxsize=1024)
 def set_label(chars: CharSet) -> str:
     """A set of characters, as a regex would write it; long sets are cut with ``…``."""
     named = _named().get(chars)

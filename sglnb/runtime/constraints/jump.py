@@ -11,8 +11,6 @@ The hold-back rule follows llguidance and mlc-llm; SGLang's own re-encoded all a
 
 from __future__ import annotations
 
-import numpy as np
-
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.masks import TokenMasks
 from sglnb.runtime.constraints.vocabulary import Vocabulary
@@ -23,6 +21,9 @@ _RECENT = 8
 _MAX_TEXT = 2_000
 _MAX_CACHED = 4_096
 _ANCHOR = "\n"
+_COMMON = 'e1 a."\n中'
+_MAX_SAMPLES = 8
+_SAMPLE_LENGTH = 6
 
 
 class JumpForward:
@@ -35,6 +36,7 @@ class JumpForward:
         self._tokenizer = tokenizer
         self._texts: dict[int, tuple[str, int]] = {}
         self._stable: dict[int, int] = {}
+        self._sampled: dict[int, list[str]] = {}
         self._tokens: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         self._anchored = vocabulary.adds_space
 
@@ -75,18 +77,18 @@ class JumpForward:
         return known.copy()
 
     def _encode_stable(self, state: int, recent: tuple[int, ...]) -> list[int]:
-        text = self.text(state)
+        text, landing = self._chain(state)
         before = self._text_of(recent)
-        stable = self._stable_length(state)
-        if len(text) - len(text.rstrip()) > 1 or (
-            text[-1:].isspace() and not text.strip() and before[-1:].isspace()
-        ):
-            # Where a run of spaces is cut depends on what comes after it.
-            stable = min(stable, len(text.rstrip()))
-        limit = len(text[:stable].encode())
+        limit = len(text[: self._stable_length(state, before)].encode())
+        if not limit:
+            return []
         ids = self._continue(before, text)
         if ids is None:
-            ids = self._continue("", text) or []
+            before = ""
+            ids = self._continue(before, text) or []
+        for sample in self._samples(landing):
+            ids = _common_prefix(ids, self._continue(before, text + sample) or [])
+        raw = text.encode()
         out: list[int] = []
         whole = spelled = 0  # tokens and bytes; ``whole`` ends at a whole character
         for token in ids:
@@ -97,25 +99,18 @@ class JumpForward:
             if spelled > limit:
                 break
             out.append(token)
-            if not cut.tail and self._ends_character(text, spelled):
+            ends_character = spelled == len(raw) or raw[spelled] & 0xC0 != 0x80
+            if ends_character and self._can_finish(state, len(raw[:spelled].decode())):
                 whole = len(out)
-        return self._only_live(state, out[:whole])
+        return out[:whole]
 
-    def _ends_character(self, text: str, n_bytes: int) -> bool:
-        raw = text.encode()
-        return n_bytes == len(raw) or raw[n_bytes] & 0xC0 != 0x80
-
-    def _only_live(self, state: int, ids: list[int]) -> list[int]:
-        """For a vocabulary that lacks bytes: not into states that it cannot leave."""
+    def _can_finish(self, state: int, n_chars: int) -> bool:
+        """Whether tokens lead to an end from ``n_chars`` further on in the certain text."""
         if self._masks.live is None:
-            return ids
-        at, kept = state, 0
-        for n, token in enumerate(ids, 1):
-            for char in self._vocabulary.cuts[token].chars:
-                at = self._dfa.rows[at][self._dfa.alphabet.class_of(ord(char))]
-            if (at, b"") in self._masks.live:
-                kept = n
-        return ids[:kept]
+            return True
+        for _ in range(n_chars):
+            (state,) = self._dfa.rows[state].values()
+        return (state, b"") in self._masks.live
 
     def _text_of(self, recent: tuple[int, ...]) -> str:
         """The text of the recent tokens, from the last special token or broken character."""
@@ -164,23 +159,46 @@ class JumpForward:
 
     # -- what to hold back -----------------------------------------------------------------
 
-    def _stable_length(self, state: int) -> int:
-        """How many characters of the certain text are before the first token that could run
-        past its end into a legal continuation."""
+    def _stable_length(self, state: int, before: str) -> int:
+        """How many characters of the certain text no legal continuation can re-encode."""
+        text, landing = self._chain(state)
+        if not self._dfa.rows[landing]:
+            return len(text)
         known = self._stable.get(state)
         if known is None:
-            text, landing = self._chain(state)
-            known = len(text)
-            if self._dfa.rows[landing]:
-                known = next(
-                    (i for i in self._starts(text) if self._runs_on(text, i, landing)), known
-                )
-            self._stable[state] = known
+            longest = len(self._vocabulary.levels)
+            starts = range(max(0, len(text) - longest), len(text))
+            runs_on = (i for i in starts if self._runs_on(text, i, landing))
+            known = self._stable[state] = next(runs_on, len(text))
+        # Tokenizers cut a run of spaces by what comes after it, in ways that no single token
+        # shows; only a lone space is safe.
+        words = len(text.rstrip())
+        alone = words == len(text) - 1 and not (words == 0 and before[-1:].isspace())
+        return known if alone else min(known, words)
+
+    def _samples(self, landing: int) -> list[str]:
+        """Some ways to go on from ``landing``, a few characters each. What the vocabulary
+        alone does not show, such as a merge that moves an earlier boundary, shows on these."""
+        known = self._sampled.get(landing)
+        if known is None:
+            known = self._sampled[landing] = [
+                self._extend(char, target) for char, target in self._some_exits(landing)
+            ]
         return known
 
-    def _starts(self, text: str) -> range:
-        longest = len(self._vocabulary.levels)
-        return range(max(0, len(text) - longest), len(text))
+    def _some_exits(self, state: int) -> list[tuple[str, int]]:
+        row, alphabet = self._dfa.rows[state], self._dfa.alphabet
+        common = {c: alphabet.class_of(ord(c)) for c in _COMMON}
+        out = {c: row[number] for c, number in common.items() if number in row}
+        seen = set(common.values())
+        rare = [(chr(alphabet.sets[c][0][0]), t) for c, t in row.items() if c not in seen]
+        return [*out.items(), *rare][:_MAX_SAMPLES]
+
+    def _extend(self, text: str, state: int) -> str:
+        while len(text) < _SAMPLE_LENGTH and (exits := self._some_exits(state)):
+            char, state = exits[0]
+            text += char
+        return text
 
     def _runs_on(self, text: str, start: int, landing: int) -> bool:
         """Whether a token that begins in the character at ``start`` spells the rest of the
@@ -197,3 +215,12 @@ class JumpForward:
             if node is not None and self._masks.any_below(node, landing):
                 return True
         return False
+
+
+def _common_prefix(a: list[int], b: list[int]) -> list[int]:
+    same = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        same += 1
+    return a[:same]

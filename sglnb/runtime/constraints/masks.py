@@ -85,9 +85,8 @@ class TokenMasks:
         return self._pack(legal)
 
     def _pack(self, legal: np.ndarray) -> Mask:
-        packed = np.packbits(legal, bitorder="little")
-        words = self._shared.setdefault(packed.tobytes(), packed.view("<i4"))
-        words.flags.writeable = False
+        packed = np.packbits(legal, bitorder="little").tobytes()
+        words = self._shared.setdefault(packed, np.frombuffer(packed, dtype="<i4"))  # read-only
         return Mask(words, int(np.count_nonzero(legal)))
 
     def _only_live(self, landing: Landing) -> np.ndarray:

@@ -29,8 +29,8 @@ class NFA:
     def _new(self) -> int:
         if len(self.empty) >= MAX_NFA_STATES:
             raise ConstraintError(
-                f"regex: its counted repeats spell out more than {MAX_NFA_STATES:,} positions; "
-                "lower the counts, or use * and max_tokens"
+                f"regex: with its counted repeats spelled out it has more than "
+                f"{MAX_NFA_STATES:,} positions; lower the counts, or use * and max_tokens"
             )
         self.empty.append([])
         self.moves.append([])

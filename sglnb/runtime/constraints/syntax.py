@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from re import _parser as parser
 from typing import Any
 
 from sglnb.errors import ConstraintError
@@ -20,11 +21,6 @@ from sglnb.runtime.constraints.charset import (
     complement,
     ignore_case,
 )
-
-try:
-    from re import _parser as parser
-except ImportError:  # Python 3.10
-    import sre_parse as parser  # type: ignore[no-redef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +114,8 @@ def parse_regex(source: str) -> Node:
     """
     try:
         tree = parser.parse(source)
-        node = _Lowering(source, tree.state.flags).sequence(tree, tree.state.flags)
-        return _drop_anchors(node, source, True, True)
+        lowering = _Lowering(source, tree.state.flags)
+        return lowering.drop_anchors(lowering.sequence(tree, tree.state.flags), True, True)
     except re.error as error:
         where = "" if error.pos is None else f" at position {error.pos}"
         raise ConstraintError(f"regex: {error.msg}{where}{_pointer(source, error.pos)}") from None
@@ -130,31 +126,67 @@ def parse_regex(source: str) -> Node:
 
 
 class _Lowering:
-    """The parser's tree to ours, one method per shape."""
+    """The parser's tree to ours."""
 
     def __init__(self, source: str, flags: int):
         self.source = source
         self.verbose = bool(flags & re.VERBOSE)
 
     def sequence(self, items: Any, flags: int) -> Node:
-        parts = tuple(self.item(str(op), value, flags) for op, value in items)
-        return parts[0] if len(parts) == 1 else Concat(parts)
+        """One call per level of nesting: Python's stack is the limit."""
+        parts: list[Node] = []
+        for op_code, value in items:
+            op = str(op_code)
+            if op in ("LITERAL", "NOT_LITERAL", "IN", "ANY"):
+                parts.append(Chars(_element(op, value, flags)))
+            elif op == "BRANCH":
+                options = []
+                for option in value[1]:
+                    options.append(self.sequence(option, flags))
+                parts.append(Union(tuple(options)))
+            elif op == "SUBPATTERN":
+                _, add, remove, inner = value
+                parts.append(self.sequence(inner, _scoped(flags, add, remove)))
+            elif op in ("MAX_REPEAT", "MIN_REPEAT"):
+                low, high, inner = value
+                body = self.sequence(inner, flags)
+                parts.append(Repeat(body, low, None if high == parser.MAXREPEAT else high))
+            elif op == "AT" and str(value) in _ANCHORS:
+                parts.append(_ANCHORS[str(value)])
+            else:
+                raise self.refuse(str(value) if op == "AT" else op)
+        return parts[0] if len(parts) == 1 else Concat(tuple(parts))
 
-    def item(self, op: str, value: Any, flags: int) -> Node:
-        if op in ("LITERAL", "NOT_LITERAL", "IN", "ANY"):
-            return Chars(_element(op, value, flags))
-        if op == "BRANCH":
-            return Union(tuple(self.sequence(option, flags) for option in value[1]))
-        if op == "SUBPATTERN":
-            _, add, remove, items = value
-            return self.sequence(items, _scoped(flags, add, remove))
-        if op in ("MAX_REPEAT", "MIN_REPEAT"):
-            low, high, items = value
-            body = self.sequence(items, flags)
-            return Repeat(body, low, None if high is parser.MAXREPEAT else high)
-        if op == "AT" and str(value) in _ANCHORS:
-            return _ANCHORS[str(value)]
-        raise self.refuse(str(value) if op == "AT" else op)
+    def drop_anchors(self, node: Node, at_start: bool, at_end: bool) -> Node:
+        """Take out the anchors at the edges, where ``re.fullmatch`` makes them say nothing."""
+        if isinstance(node, Anchor):
+            if at_start if node.begins else at_end:
+                return EMPTY
+            edge = "start" if node.begins else "end"
+            raise _unsupported(
+                self.source,
+                f"{node.spelling} in mid-pattern",
+                _find(self.source, (node.spelling,), self.verbose, last=node.begins),
+                f"The whole text is matched anyway: remove it, or move it to the {edge}.",
+            )
+        if isinstance(node, Concat):
+            solid = [i for i, part in enumerate(node.parts) if not _is_empty(part)]
+            first, last = (solid[0], solid[-1]) if solid else (len(node.parts), 0)
+            parts = []
+            for i, part in enumerate(node.parts):
+                starts, ends = at_start and i <= first, at_end and i >= last
+                parts.append(self.drop_anchors(part, starts, ends))
+            return Concat(tuple(parts))
+        if isinstance(node, Union):
+            options = []
+            for option in node.options:
+                options.append(self.drop_anchors(option, at_start, at_end))
+            return Union(tuple(options))
+        if isinstance(node, Repeat):
+            once = node.high is not None and node.high <= 1
+            body = self.drop_anchors(node.body, at_start and once, at_end and once)
+            return EMPTY if _is_empty(body) else Repeat(body, node.low, node.high)
+        return node
 
     def refuse(self, op: str) -> ConstraintError:
         name, spellings, cure = _REFUSED.get(op, (f"{op.lower()}", (), "Rewrite it without."))
@@ -209,36 +241,6 @@ def _is_empty(node: Node) -> bool:
     if isinstance(node, Repeat):
         return node.high == 0 or _is_empty(node.body)
     return isinstance(node, Anchor)
-
-
-def _drop_anchors(node: Node, source: str, at_start: bool, at_end: bool) -> Node:
-    """Take out the anchors at the edges, where ``re.fullmatch`` makes them say nothing."""
-    if isinstance(node, Anchor):
-        if at_start if node.begins else at_end:
-            return EMPTY
-        verbose = bool(parser.parse(source).state.flags & re.VERBOSE)
-        found = _find(source, (node.spelling,), verbose, last=node.begins)
-        cure = "The whole text is matched anyway: remove it, or move it to the " + (
-            "start." if node.begins else "end."
-        )
-        raise _unsupported(source, f"{node.spelling} in mid-pattern", found, cure)
-    if isinstance(node, Concat):
-        empty = [_is_empty(part) for part in node.parts]
-        return Concat(
-            tuple(
-                _drop_anchors(
-                    part, source, at_start and all(empty[:i]), at_end and all(empty[i + 1 :])
-                )
-                for i, part in enumerate(node.parts)
-            )
-        )
-    if isinstance(node, Union):
-        return Union(tuple(_drop_anchors(o, source, at_start, at_end) for o in node.options))
-    if isinstance(node, Repeat):
-        once = node.high is not None and node.high <= 1
-        body = _drop_anchors(node.body, source, at_start and once, at_end and once)
-        return EMPTY if _is_empty(body) else Repeat(body, node.low, node.high)
-    return node
 
 
 def _find(source: str, spellings: tuple[str, ...], verbose: bool, last: bool = False) -> int | None:

@@ -48,7 +48,7 @@ def utf8_span(begun: bytes) -> Span | None:
         code = code << 6 | byte & 0x3F
     lo = max(code << 6 * missing, _LOWEST[length])
     hi = min(((code + 1) << 6 * missing) - 1, MAX_CODE_POINT)
-    if lo > hi or (0xD800 <= lo and hi <= 0xDFFF):
+    if lo > hi or (lo >= 0xD800 and hi <= 0xDFFF):
         return None
     return Span(lo, hi, missing)
 
@@ -104,7 +104,7 @@ class Vocabulary:
         for i in _byte_twins(tokenizer, table):
             self.cuts[i] = None
         legal = [i for i, cut in enumerate(self.cuts) if cut is not None]
-        self.has_all_bytes = _UTF8_BYTES <= {table[i][0] for i in legal if len(table[i]) == 1}
+        self.has_all_bytes = {table[i][0] for i in legal if len(table[i]) == 1} >= _UTF8_BYTES
         self.leads = sorted({self.cuts[i].lead for i in legal} | {b""})
         self.tails = sorted({self.cuts[i].tail for i in legal} | {b""})
         self.adds_space = tokenizer.to_bytes(tokenizer.encode_plain("a")) != b"a"
