@@ -10,7 +10,6 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from ..errors import RequestAborted
 from ..language import GenerationError
 from .names import lend, lent_names, snapshot
 from .run import Run
@@ -20,7 +19,7 @@ from .tracebacks import clean, point_at
 
 
 def run_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
-    """Run to the end while the cell is busy.
+    """Run what has begun to its end while the cell is busy.
 
     Raises:
         BaseException: the program's own error, made clean for the cell (see
@@ -46,18 +45,15 @@ def run_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
         display(run.value)
 
 
-def run_behind(
-    shell: InteractiveShell, run: Run, code: CellCode, context: contextvars.Context
-) -> None:
-    """Start the run in a thread of its own and return at once.
-
-    Args:
-        context: a copy of the cell's, in which ``run`` was made. It makes prints and widgets of
-            the thread appear under this cell, and programs called there belong to ``run``.
-    """
+def run_behind(shell: InteractiveShell, run: Run, code: CellCode, defaults: dict[str, Any]) -> None:
+    """Begin the run, let it go on in a thread of its own and return at once."""
     live = show_live(run, foreground=False)
-    names = lent_names(run.state)
     show_picture = place_static(run)
+    # In a copy of the cell's context the thread's prints appear under this cell, and only
+    # programs called there belong to the run, not those of the cells that come.
+    context = contextvars.copy_context()
+    context.run(run.begin, defaults)
+    names = lent_names(run.state)
 
     def body() -> Any:
         with snapshot(shell.user_ns, names) as scope:
@@ -76,7 +72,7 @@ def failure(
     shell: InteractiveShell, run: Run, error: BaseException, filename: str
 ) -> BaseException:
     """``error`` as the cell is to show it: at the line of the gen that failed."""
-    if isinstance(error, KeyboardInterrupt) or (run.stopped and _is_abort(error)):
+    if run.stopped:
         return clean(shell, KeyboardInterrupt(f"{run.id} was stopped; its text so far is kept"))
     origin = _origin(error)
     if origin is not None and origin.where[0] == filename:
@@ -91,11 +87,3 @@ def _origin(error: BaseException | None) -> GenerationError | None:
             return error
         error = error.__cause__
     return None
-
-
-def _is_abort(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, RequestAborted):
-            return True
-        error = error.__cause__
-    return False

@@ -10,9 +10,8 @@ from .magic import SglMagics
 def load_ipython_extension(ip: InteractiveShell) -> None:
     """Add ``%%sgl``, ``%sgl``, their completion and ``%config SglMagics``."""
     unload_ipython_extension(ip)  # loading twice leaves one of each
-    magics = SglMagics(ip)
+    magics = SglMagics(ip)  # which enters itself in ip.configurables
     ip.register_magics(magics)
-    ip.configurables.append(magics)
     ip.Completer.custom_matchers.append(magics.matcher)
 
 

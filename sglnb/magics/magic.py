@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +73,15 @@ class SglMagics(Magics):
             backend = self._backend(command.model)
         except (SyntaxError, SglError) as error:
             raise clean(self.shell, error) from None
-        make = functools.partial(
-            Run,
-            backend,
-            title=_cell_title(self.shell, filename),
-            defaults=self._defaults(command),
-            view=command.view or self.view,
-        )
-        # In a context of its own a background run does not adopt programs of other cells.
-        context = contextvars.copy_context() if command.background else None
-        run = context.run(make) if context is not None else make()
-        self._remember(run)
-        if command.output is not None:
-            self.shell.user_ns[command.output] = run
-        if context is not None:
-            run_behind(self.shell, run, code, context)
+        title = _cell_title(self.shell, filename)
+        run = Run(backend, title=title, view=command.view or self.view)
+        defaults = self._defaults(command)
+        if command.background:
+            run_behind(self.shell, run, code, defaults)
+            self._remember(run, command.output)
         else:
+            run.begin(defaults)
+            self._remember(run, command.output)
             run_here(self.shell, run, code)
         return run
 
@@ -115,7 +106,9 @@ class SglMagics(Magics):
                 raise UsageError(f"%%sgl: --model: {message}") from None
         return engine
 
-    def _remember(self, run: Run) -> None:
+    def _remember(self, run: Run, name: str | None) -> None:
+        if name is not None:
+            self.shell.user_ns[name] = run
         self.runs[run.id] = run
         over = [old.id for old in self.runs.values() if old.done]
         for old in over[: max(0, len(self.runs) - KEPT_RUNS)]:

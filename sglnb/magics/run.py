@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from .. import viz
+from ..errors import RequestAborted
 from ..events import Event
 from ..language import ProgramState, finish_run, start_state, wait_run
 from .totals import Totals, rids_of, totals_of
@@ -26,10 +27,12 @@ class Run:
         state: the program state; it lives on and can be appended to.
         value: what the last line of the cell evaluated to.
         error: why it failed, None while all is well.
-        stopped: whether somebody stopped it; the text so far is kept.
+        stopped: whether it was cut short by Ctrl-C or :meth:`stop`; the text so far is kept.
     """
 
-    def __init__(self, backend: Any, *, title: str, defaults: dict[str, Any], view: str):
+    state: ProgramState
+
+    def __init__(self, backend: Any, *, title: str, view: str):
         self.id = f"run-{next(_numbers)}"
         self.title = title
         self.backend = backend
@@ -41,9 +44,16 @@ class Run:
         self._ended: float | None = None
         self._over = threading.Event()
         self._events: list[Event] | None = None
-        self.state: ProgramState = start_state(backend, run=self.id, title=title, defaults=defaults)
 
     # -- going on --------------------------------------------------------------------------
+
+    def begin(self, defaults: dict[str, Any]) -> None:
+        """Make the state. Programs called from here on, in this context, belong to the run.
+
+        Args:
+            defaults: sampling parameters of every gen that does not say otherwise.
+        """
+        self.state = start_state(self.backend, run=self.id, title=self.title, defaults=defaults)
 
     def execute(
         self, body: Callable[[], Any], explain: Callable[[BaseException], BaseException]
@@ -58,18 +68,18 @@ class Run:
         except BaseException as error:  # kept; the magic raises it
             self.error = error
             finish_run(self.state, error)
-        finally:
-            self.stopped = self.stopped or isinstance(self.error, KeyboardInterrupt)
-            self._events = viz.run_events(self.backend.events.since(), self.id)
+        try:
             self._ended = time.monotonic()
+            self.stopped = _was_stopped(self.error)
             if self.error is not None:
                 self.error = explain(self.error)
+            self._events = viz.run_events(self.backend.events.since(), self.id)
+        finally:
             self._over.set()
 
     def stop(self) -> None:
         """Abort the run's requests. Text and variables so far are kept."""
         if not self.done:
-            self.stopped = True
             self.state.abort()
 
     @property
@@ -177,3 +187,11 @@ class Run:
         if self.view == "text" or not viz.in_notebook():
             return {"text/plain": self.to_text()}
         return {**bundle, "text/html": viz.static_html(self.events(), self.id)}
+
+
+def _was_stopped(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, RequestAborted)):
+            return True
+        error = error.__cause__
+    return False
