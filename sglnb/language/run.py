@@ -49,7 +49,7 @@ class ProgramRun:
         self.active = True
         self.stops = 0
         self._stopped = False
-        self._outer = _current.get()
+        self._outer = current_run()
         self._numbers = itertools.count()
         self._open: set[StreamExecutor] = set()
         self._error = ""
@@ -109,9 +109,9 @@ class ProgramRun:
         """Called once by each executor when all it had to do is done."""
         with self._cond:
             self._open.discard(executor)
-            self._error = self._error or error
-            if not self.active and self.failure is None:
+            if not self.active and self.failure is None:  # else a join or a reader told of it
                 self.failure = executor.error_
+                self._error = self._error or error
         self._end_if_over()
 
     def _end_if_over(self) -> None:

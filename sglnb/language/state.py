@@ -69,10 +69,10 @@ class ProgramState:
         self.stream_executor.submit(begin)
         try:
             yield
+            self.stream_executor.submit(end)
         except BaseException:
             self.stream_executor.submit(end, closing=True)
             raise
-        self.stream_executor.submit(end)
 
     # -- branches --------------------------------------------------------------------------
 

@@ -351,3 +351,17 @@ def test_the_runs_end_tells_the_first_error():
     program.run(backend=backend)
     ended = [e for e in backend.events if e.kind in ("state_ended", "run_ended")]
     assert all("CUDA OOM" in e.error and "\n" not in e.error for e in ended)
+
+
+def test_a_failure_that_was_dealt_with_is_not_the_runs():
+    backend = ScriptedBackend(named)
+
+    @sgl.function
+    def program(s):
+        group = s.fork(2)
+        group += lambda i: sgl.gen("bad" if i else "y")
+        group.join(on_error="keep")
+
+    program.run(backend=backend)
+    errors = [e.error for e in backend.events if e.kind == "run_ended"]
+    assert errors == [""]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 import zlib
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from scripted import ScriptedBackend
 
 import sglnb.language as sgl
+from sglnb.errors import RequestAborted
 
 NAMES = st.sampled_from("abc")
 
@@ -140,3 +143,36 @@ def test_a_program_means_what_it_says(mode, program, seed):
     assert kinds.count("state_started") == kinds.count("state_ended")
     assert kinds[-1] == "run_ended"
     assert kinds.count("run_ended") == 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(program=programs(2), after=st.floats(0, 0.02), seed=st.integers(0, 99))
+def test_a_program_that_is_stopped_anywhere_comes_to_rest_and_goes_on(program, after, seed):
+    rng = random.Random(seed)
+    backend = ScriptedBackend(
+        lambda prompt, call: answer(prompt),
+        mode="thread",
+        delay=lambda call: rng.random() * 0.004,
+    )
+    s = sgl.start_state(backend)
+    stop = threading.Timer(after, s.abort)
+    stop.start()
+    error = None
+    try:
+        do(s, program)
+    except (RequestAborted, sgl.BranchError) as stopped:
+        error = stopped
+    stop.join()
+    sgl.finish_run(s, error)
+    assert sgl.wait_run(s, 10)
+    s.sync()
+    before = s.text()
+    s += sgl.user("go on") + sgl.assistant(sgl.gen("last"))
+    assert s["last"] == answer(before + "user:\ngo on\n\nassistant:\n")
+    assert s.error() is None
+    group = s.fork(2)
+    group += sgl.gen("last")
+    with contextlib.suppress(KeyError):
+        s["unknown"]
+    group.join()
+    assert len(s["last"]) == 2
