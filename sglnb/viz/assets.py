@@ -19,14 +19,18 @@ MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "tokens.js", "tree.js"
 _IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)
 
+_COMMENT = re.compile(r"^[ \t]*(//.*|/\*[*\s](?:.|\n)*?\*/)$", re.MULTILINE)
+
 
 def _read(name: str) -> str:
     return files("sglnb.viz").joinpath("static", name).read_text(encoding="utf-8")
 
 
 def join_modules(sources: list[str]) -> str:
-    """One ES module out of several, as described above."""
-    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources)
+    """One ES module out of several, as described above. Comment lines and indentation go too,
+    because every saved view carries a copy (no string of ours spans lines)."""
+    joined = "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources)
+    return re.sub(r"\n\s*", "\n", _COMMENT.sub("", joined))
 
 
 @cache
@@ -38,4 +42,4 @@ def esm() -> str:
 @cache
 def css() -> str:
     """The run view's style sheet; every rule is under ``.sglnb``."""
-    return _read("view.css")
+    return re.sub(r"\n\s*", "\n", re.sub(r"/\*(?:.|\n)*?\*/", "", _read("view.css")))

@@ -50,6 +50,8 @@ def outline(
     )
     shown: set[int] = set()
     for node in ranked:
+        if len(shown) >= limit:
+            break
         line = [key for key in path_to(tree, node["node"]) if key not in shown]
         if len(shown) + len(line) <= limit:
             shown.update(line)

@@ -28,9 +28,13 @@ def header_words(header: dict[str, Any]) -> list[str]:
     return words
 
 
-def row_label(row: dict[str, Any]) -> str:
-    """A name for a state's row."""
-    return row["label"] or row["name"] or row["state"]
+def row_label(row: dict[str, Any], name: str | None = None) -> str:
+    """A name for a state: its label, else the variable it makes (``name``), numbered in a
+    fork."""
+    if row["label"]:
+        return row["label"]
+    name = row.get("name", "") if name is None else name
+    return name or row["state"] if row["parent"] is None else f"{name or 'fork'}[{row['index']}]"
 
 
 def ordered_rows(rows: dict[str, Any], order: list[str]) -> list[tuple[int, dict[str, Any]]]:

@@ -16,7 +16,7 @@ def initial_branches() -> Branches:
     """No rows. ``rows`` by state id, ``order`` in order of appearance, ``bars`` by request id.
 
     A bar's times (seconds on the log's clock, None until they happen): ``arrived``,
-    ``scheduled`` (prefill begins), ``first`` (first output token), ``end``. ``gaps`` are the
+    ``scheduled`` (admitted: prefill begins), ``first`` (first output token), ``end``. ``gaps`` are the
     ``[from, to]`` during which it was retracted.
     """
     return {"rows": {}, "order": [], "bars": {}, "t0": None, "t1": 0.0}
@@ -87,11 +87,13 @@ def _matched(view: Branches, event: Any) -> None:
     bar = view["bars"].get(event.rid)
     if bar is not None and bar["scheduled"] is None:
         bar["cached"] = event.cached
+    _scheduled(view, event)
 
 
 def _scheduled(view: Branches, event: Any) -> None:
+    """Admission begins the prefill; the chunks themselves are told of when they are done."""
     bar = view["bars"].get(event.rid)
-    if bar is None:
+    if bar is None or bar["end"] is not None:
         return
     if bar["scheduled"] is None:
         bar["scheduled"] = event.t

@@ -20,7 +20,7 @@ Tokens = dict[str, Any]
 Row = dict[str, Any]
 
 UNSEEN = 8
-"""So many tokens shared by siblings must be text of their parent that no request showed yet."""
+"""So many tokens shared by siblings must be their parent's text."""
 
 
 def initial_tokens() -> Tokens:
@@ -172,7 +172,7 @@ def _align(view: Tokens, row: Row, ids: list[int], pieces: list[str]) -> None:
 
 def _known(view: Tokens, row: Row, ids: list[int]) -> tuple[list[dict[str, Any]], int]:
     """The tokens that ``ids`` continue and how many of them agree: the row's own, or at first
-    its parent's, or its first sibling's where that agrees for a good deal longer."""
+    its parent's, or its first sibling's where no request showed the parent's text yet."""
     if row["aligned"]:
         return row["tokens"], _agree(row["tokens"], ids)
     parent = row["parent"]
@@ -181,14 +181,12 @@ def _known(view: Tokens, row: Row, ids: list[int]) -> tuple[list[dict[str, Any]]
     rows = view["rows"]
     have = rows[parent]["tokens"] if parent in rows else []
     same = _agree(have, ids)
-    for key in view["order"]:
-        sibling = rows[key]
-        if sibling["aligned"] and sibling["parent"] == parent:
-            more = _agree(sibling["tokens"], ids)
-            if more >= same + UNSEEN:
-                return sibling["tokens"], more
-            break
-    return have, same
+    if same > 0:
+        return have, same
+    siblings = (rows[key] for key in view["order"] if rows[key]["parent"] == parent)
+    sibling = next((each for each in siblings if each["aligned"]), None)
+    more = 0 if sibling is None else _agree(sibling["tokens"], ids)
+    return (sibling["tokens"], more) if more >= UNSEEN else ([], 0)
 
 
 def _agree(tokens: list[dict[str, Any]], ids: list[int]) -> int:

@@ -154,8 +154,9 @@ def _pick_html(pick: dict[str, Any]) -> str:
         width = max(2, round(120 * math.exp(min(0.0, score - best))))
         colour = "#0072B2" if chosen else "#999999"
         rows.append(
-            f'<div><span style="display: inline-block; width: {width}px; height: 8px; '
-            f'background-color: {colour}; margin-right: 6px"></span>'
+            '<div><span style="display: inline-block; width: 126px">'
+            f'<span style="display: inline-block; width: {width}px; height: 8px; '
+            f'background-color: {colour}"></span></span>'
             f"{'<b>' if chosen else ''}{escape(one_line(choice))}{'</b> ✓' if chosen else ''} "
             f'<span style="{_FAINT}">{score:.2f}</span></div>'
         )
@@ -171,8 +172,10 @@ def _branches_html(view: ViewState) -> str:
     t0, t1 = branches["t0"] or 0.0, branches["t1"]
     rows = []
     for depth, row in ordered_rows(branches["rows"], branches["order"]):
-        start, end = row["t0"] - t0, (t1 if row["t1"] is None else row["t1"]) - t0
         bars = [branches["bars"][rid] for rid in row["bars"]]
+        # A program may fork long before its earlier requests are done.
+        start = (bars[0]["arrived"] if row["parent"] and bars else row["t0"]) - t0
+        end = (t1 if row["t1"] is None else row["t1"]) - t0
         words = [f"{seconds(start)} to {seconds(end)}", count(len(bars), "request")]
         made, prompt = sum(b["tokens"] for b in bars), sum(b["prompt"] for b in bars)
         words.append(count(made, "token"))
@@ -181,7 +184,7 @@ def _branches_html(view: ViewState) -> str:
             words.append(f"{cached:,} of {prompt:,} prompt tokens cached")
         if row["joined"] is not None:
             words.append("joined")
-        label = escape(one_line(row_label({**row, "name": ""})))
+        label = escape(one_line(row_label(row, bars[0]["name"] if bars else "")))
         rows.append(
             f'<div style="padding-left: {18 * depth}px"><b>{label}</b> '
             f'<span style="{_FAINT}">{" · ".join(words)}</span></div>'

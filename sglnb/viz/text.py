@@ -14,17 +14,14 @@ _UNSEEN = re.compile(
 def visible(text: str) -> str:
     """``text`` with what cannot be seen, or would change its surroundings, spelt out.
 
-    Control characters become their pictures (␛) or ⟨U+009B⟩; so do bidirectional controls,
-    zero-width spaces and lone surrogates. Newlines, tabs and the joiners of emoji stay.
+    Control characters, bidirectional controls, zero-width spaces and lone surrogates become
+    ⟨U+001B⟩ and the like. Newlines, tabs and the joiners of emoji stay.
     """
     return _UNSEEN.sub(_spell, text)
 
 
 def _spell(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"⟨U+{code:04X}⟩"
+    return f"⟨U+{ord(match.group()):04X}⟩"
 
 
 def escape(text: str) -> str:

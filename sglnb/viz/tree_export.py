@@ -60,7 +60,7 @@ def tree_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
 
 
 def own_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
-    """The tree drawn without Graphviz: one row a leaf, parents between their children."""
+    """The tree drawn without Graphviz: one row a leaf, parents level with their first child."""
     items = outline(tree, keep)
     x: dict[int, float] = {0: 10.0}
     y: dict[int, float] = {}
@@ -79,10 +79,8 @@ def own_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
             rows += 1
     for i in reversed(range(len(items))):
         if i not in y:
-            below = kids[items[i]["node"]]
-            y[i] = (y[below[0]] + y[below[-1]]) / 2
-    top = kids.get(0, [])
-    root_y = (y[top[0]] + y[top[-1]]) / 2 if top else 24.0
+            y[i] = y[kids[items[i]["node"]][0]]
+    root_y = y.get(0, 24.0)
     place = {item["node"]: y[i] for i, item in enumerate(items) if "node" in item} | {0: root_y}
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{24 + ROW * max(rows, 1)}" '

@@ -60,7 +60,8 @@ export function makeBranchesPane(hooks) {
 
   function updateLane(lane, { row, depth }, view, scale) {
     const [label, track] = lane.children;
-    const name = oneLine(rowLabel(row));
+    const first = view.branches.bars[row.bars[0]];
+    const name = oneLine(rowLabel(row, first?.name));
     setText(label, name);
     setAttr(label, "title", row.error ? `${name}: ${row.error}` : name);
     label.classList.toggle("failed", row.error !== "");
@@ -70,7 +71,7 @@ export function makeBranchesPane(hooks) {
     keyed(track, lane.sglBars, items, (item) => item.key,
       (item) => make("div", item.bar ? { class: "bar", tabindex: "-1", role: "img" } : { class: "life" }),
       (element, { bar }) => {
-        const from = bar ? bar.arrived : row.t0;
+        const from = bar ? bar.arrived : first?.arrived ?? row.t0;
         const to = bar ? bar.end ?? now : row.joined ?? row.t1 ?? now;
         place(element, scale, from, to);
         if (bar) updateBar(element, bar);
@@ -100,14 +101,23 @@ export function makeBranchesPane(hooks) {
     element.style.width = `${(100 * Math.max(0, to - from)) / span}%`;
   }
 
-  function drawLinks(items, scale) {
+  /** When the children of a fork really began: a program may fork long before its earlier
+   * requests are done. */
+  function begun({ rows, bars }, children, t) {
+    const first = Math.min(...children.map((child) => bars[rows[child]?.bars[0]]?.arrived ?? Infinity));
+    return Number.isFinite(first) ? Math.max(t, first) : t;
+  }
+
+  function drawLinks(branches, items, scale) {
     const at = new Map(items.map(({ row }, i) => [row.state, i]));
     const out = [];
     for (const { row } of items) {
       for (const [what, marks] of [["fork", row.forks], ["join", row.joins]]) {
         marks.forEach(([t, children], n) => {
           const places = children.map((child) => at.get(child)).filter((i) => i !== undefined);
-          if (places.length) out.push({ key: `${what} ${n} ${row.state}`, what, t, from: at.get(row.state), to: Math.max(...places) });
+          if (!places.length) return;
+          out.push({ key: `${what} ${n} ${row.state}`, what, t: what === "fork" ? begun(branches, children, t) : t,
+            from: at.get(row.state), to: Math.max(...places) });
         });
       }
     }
@@ -131,7 +141,7 @@ export function makeBranchesPane(hooks) {
       const scale = { t0, span: Math.max(1e-6, now - t0) };
       keyed(list, lanes, items, ({ row }) => row.state, createLane,
         (lane, item) => updateLane(lane, item, view, scale));
-      drawLinks(items, scale);
+      drawLinks(branches, items, scale);
       const steps = axisTicks(scale.span);
       keyed(axis, ticks, steps, (t) => t, () => make("span"), (element, t) => {
         element.style.left = `${(100 * t) / scale.span}%`;

@@ -11,12 +11,8 @@ const UNSEEN_CHARS =
 
 /** `text` with what cannot be seen, or would change its surroundings, spelt out. */
 export function visible(text) {
-  return text.replace(UNSEEN_CHARS, (char) => {
-    const code = char.codePointAt(0);
-    if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-    if (code === 0x7f) return "\u2421";
-    return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-  });
+  return text.replace(UNSEEN_CHARS, (char) =>
+    `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }
 
 export function oneLine(text) {
@@ -79,8 +75,10 @@ export function orderedRows({ rows, order }) {
   return out;
 }
 
-export function rowLabel(row) {
-  return row.label || row.name || row.state;
+/** A name for a state: its label, else the variable it makes (`name`), numbered in a fork. */
+export function rowLabel(row, name = row.name) {
+  if (row.label) return row.label;
+  return row.parent === null ? name || row.state : `${name || "fork"}[${row.index}]`;
 }
 
 // -- radix tree -----------------------------------------------------------------------------
@@ -187,8 +185,8 @@ export function nodeMeta(node) {
 export const TREE = { row: 38, bend: 26, char: 6.65, small: 5.6, left: 12, top: 26 };
 
 /**
- * Tidy left-to-right drawing: each leaf has a row, a parent sits between its children, and an
- * edge is as long as the logarithm of its tokens, or its label, asks for.
+ * Tidy left-to-right drawing: a node is level with its parent if it is the first child, else in
+ * the first free row below, so that new leaves do not move what is there. An edge is as long as the logarithm of its tokens, or its label, asks for.
  * Returns `{ width, height, boxes }`; a box has x0, y0 (start), x1, y (end), label and meta.
  */
 export function treeLayout(tree, items, labelWidth = 34) {
@@ -197,7 +195,7 @@ export function treeLayout(tree, items, labelWidth = 34) {
     const key = item.more ? `more${item.parent}` : String(item.node);
     const node = item.more ? null : tree.nodes[item.node];
     const label = node
-      ? clipMiddle(oneLine(nodeText(node)), labelWidth)
+      ? clipMiddle(oneLine(nodeText(node)).trim(), labelWidth) || "␣"
       : `+${countOf(item.more, "node")}`;
     const meta = node ? nodeMeta(node) : countOf(item.tokens, "token");
     const text = Math.max(Array.from(label).length * TREE.char, meta.length * TREE.small);
@@ -208,24 +206,35 @@ export function treeLayout(tree, items, labelWidth = 34) {
     boxes.get(String(item.parent))?.kids.push(box);
     return box;
   });
-  let row = 0;
   let width = 0;
   for (const box of order) {
     const above = boxes.get(String(box.item.parent));
     box.x0 = above ? above.x1 : TREE.left;
     box.x1 = box.x0 + TREE.bend + box.length;
     width = Math.max(width, box.x1 + 16);
-    if (!box.kids.length) box.y = TREE.top + TREE.row * row++;
   }
-  for (const box of order.slice().reverse()) {
-    if (box.y === null) box.y = (box.kids[0].y + box.kids.at(-1).y) / 2;
+  let rows = 0;
+  const taken = [];
+  for (const box of order) {
+    if (box.row !== undefined) continue;
+    // A run of first children lies in one row: the first below all that is in its way.
+    const run = [box];
+    while (run.at(-1).kids.length) run.push(run.at(-1).kids[0]);
+    const right = run.at(-1).x1 + 24;
+    const blocking = taken.filter((each) => each.x0 < right && box.x0 < each.x1);
+    const row = blocking.length ? Math.max(...blocking.map((each) => each.row)) + 1 : 0;
+    for (const each of run) {
+      each.row = row;
+      each.y = TREE.top + TREE.row * row;
+    }
+    taken.push({ x0: box.x0, x1: right, row });
+    rows = Math.max(rows, row);
   }
-  const tops = order.filter((box) => box.item.parent === 0);
-  const rootY = tops.length ? (tops[0].y + tops.at(-1).y) / 2 : TREE.top;
+  const rootY = order[0]?.y ?? TREE.top;
   for (const box of order) {
     box.y0 = boxes.get(String(box.item.parent))?.y ?? rootY;
   }
-  return { width, height: TREE.top + TREE.row * Math.max(0, row - 1) + 22, rootY, boxes: order };
+  return { width, height: TREE.top + TREE.row * rows + 22, rootY, boxes: order };
 }
 
 // -- timeline -------------------------------------------------------------------------------

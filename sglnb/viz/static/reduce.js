@@ -143,20 +143,17 @@ function commonPrefix(a, b, limit) {
 const agree = (tokens, ids) => commonPrefix(tokens.map((token) => token.id), ids, ids.length);
 
 /** The tokens that `ids` continue and how many agree: the row's own, or at first its parent's,
- * or its first sibling's where that agrees for a good deal longer. */
+ * or its first sibling's where no request showed the parent's text yet. */
 function knownTokens(view, row, ids) {
   if (row.aligned) return { have: row.tokens, same: agree(row.tokens, ids) };
   if (row.parent === null) return { have: [], same: 0 };
   const have = view.rows[row.parent]?.tokens ?? [];
   const same = agree(have, ids);
-  for (const key of view.order) {
-    const sibling = view.rows[key];
-    if (!sibling.aligned || sibling.parent !== row.parent) continue;
-    const more = agree(sibling.tokens, ids);
-    if (more >= same + UNSEEN) return { have: sibling.tokens, same: more };
-    break;
-  }
-  return { have, same };
+  if (same > 0) return { have, same };
+  const sibling = view.order.map((key) => view.rows[key])
+    .find((each) => each.aligned && each.parent === row.parent);
+  const more = sibling ? agree(sibling.tokens, ids) : 0;
+  return more >= UNSEEN ? { have: sibling.tokens, same: more } : { have: [], same: 0 };
 }
 
 function alignRow(view, row, ids, pieces) {
@@ -439,6 +436,14 @@ function closeGap(bar, t) {
   if (gap && gap[1] === null) gap[1] = t;
 }
 
+/** Admission begins the prefill; the chunks themselves are told of when they are done. */
+function beginPrefill(view, event) {
+  const bar = view.bars[event.rid];
+  if (!bar || bar.end !== null) return;
+  if (bar.scheduled === null) bar.scheduled = event.t;
+  closeGap(bar, event.t);
+}
+
 const BRANCH_STEPS = {
   run_started() {},
   run_ended() {},
@@ -474,13 +479,9 @@ const BRANCH_STEPS = {
   request_matched(view, event) {
     const bar = view.bars[event.rid];
     if (bar && bar.scheduled === null) bar.cached = event.cached;
+    beginPrefill(view, event);
   },
-  request_scheduled(view, event) {
-    const bar = view.bars[event.rid];
-    if (!bar) return;
-    if (bar.scheduled === null) bar.scheduled = event.t;
-    closeGap(bar, event.t);
-  },
+  request_scheduled: beginPrefill,
   request_retracted(view, event) {
     view.bars[event.rid]?.gaps.push([event.t, null]);
   },

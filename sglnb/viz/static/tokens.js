@@ -99,7 +99,7 @@ export function makeTokensPane(hooks) {
     return element;
   }
 
-  function updateRow(element, { row, depth }, running) {
+  function updateRow(element, { row, depth }, running, runError) {
     const part = element.sgl;
     const label = oneLine(rowLabel(row));
     setText(part.label, label);
@@ -139,7 +139,7 @@ export function makeTokensPane(hooks) {
     const going = running && !row.ended && row.status === "" && row.rid !== "";
     part.tail.className = `tail${going ? " going" : ""}`;
     setText(part.tail, going ? "▍" : TAILS[row.status] ?? "");
-    setText(part.error, row.error ? `✕ ${visible(row.error)}` : "");
+    setText(part.error, row.error && row.error !== runError ? `✕ ${visible(row.error)}` : "");
     keyed(part.picks, part.pickMap, row.picks.map((value, i) => ({ value, i })), ({ i }) => i,
       createPick, () => {});
   }
@@ -172,11 +172,12 @@ export function makeTokensPane(hooks) {
   return {
     root,
     draw(view, running) {
+      const runError = view.header.error;
       const items = orderedRows(view.tokens).filter(({ row }) =>
-        row.shown > 0 || row.error || row.picks.length || row.rid);
+        row.shown > 0 || (row.error && row.error !== runError) || row.picks.length || row.rid);
       root.classList.toggle("many", items.length > 1);
       keyed(root, rows, items, ({ row }) => row.state, createRow,
-        (element, item) => updateRow(element, item, running));
+        (element, item) => updateRow(element, item, running, runError));
       if (!stop.current?.isConnected) rove(stop, root.querySelector(".tok"));
       return items.length;
     },
@@ -198,14 +199,14 @@ export function makeTokensPane(hooks) {
   };
 }
 
-const TAILS = { length: " ⋯", abort: " ◼ stopped" };
+const TAILS = { length: " ⋯ length limit", abort: " ◼ stopped" };
 
 function shownText(piece, spaces) {
   if (piece === "") return "∅";
   let text = piece.length > LONGEST ? `${Array.from(piece.slice(0, LONGEST)).join("")}…` : piece;
   text = visible(text);
   if (!spaces) return text;
-  return text.replaceAll(" ", "␠").replaceAll("\n", "⏎\n").replaceAll("\t", "⇥\t");
+  return text.replaceAll(" ", "·").replaceAll("\n", "⏎\n").replaceAll("\t", "⇥\t");
 }
 
 export const KIND_WORDS = {
@@ -225,17 +226,22 @@ function tokenLabel(token, cached) {
 
 function createPick({ value: { name, text, choices } }) {
   const best = Math.max(...choices.map(([, score]) => score));
-  const bars = choices.map(([choice, score]) => {
-    const won = choice === text;
-    const bar = make("span", { class: "pick-bar" });
-    bar.style.setProperty("--w", Math.exp(Math.min(0, score - best)).toFixed(3));
-    return make("div", { class: `pick${won ? " won" : ""}` },
-      make("span", { class: "pick-text", text: oneLine(choice) }), bar,
-      make("span", { class: "number", text: score.toFixed(2) }),
-      make("span", { text: won ? "✓ chosen" : "" }));
-  });
   const head = make("div", { class: "small", text: `select ${oneLine(name)} · mean logprob of each choice` });
-  return make("div", { class: "pick-group" }, head, ...bars);
+  return make("div", { class: "pick-group" }, head, ...choices.map(([choice, score]) => {
+    const won = choice === text;
+    return make("div", { class: `pick${won ? " won" : ""}` },
+      make("span", { class: "pick-text", text: oneLine(choice) }),
+      barBox(Math.exp(Math.min(0, score - best))),
+      make("span", { class: "number", text: score.toFixed(2) }),
+      make("span", { class: "why", text: won ? "✓ chosen" : "" }));
+  }));
+}
+
+/** A horizontal bar for a share between 0 and 1. */
+function barBox(share) {
+  const bar = make("span", { class: "share" });
+  bar.style.setProperty("--w", share.toFixed(4));
+  return bar;
 }
 
 /** The card for one token: what it is, how sure the model was, what else it could have been. */
@@ -270,19 +276,14 @@ export function tokenCard({ token, pos, cached }, row) {
 }
 
 function alternatives(token) {
-  const table = make("div", { class: "alts" });
-  token.top.forEach(([piece, id, logprob, allowed]) => {
-    const bar = make("span", { class: "alt-bar" });
-    bar.style.setProperty("--w", Math.exp(Math.min(0, logprob ?? -99)).toFixed(4));
-    const line = make("div", { class: `alt${allowed ? "" : " masked"}${id === token.id ? " taken" : ""}` },
-      make("span", { class: "alt-text", text: shownText(piece, true).trimEnd() }), bar,
-      make("span", { class: "number", text: percentText(logprob) }));
-    if (id === token.id) line.append(make("span", { class: "why", text: "✓" }));
-    else if (!allowed) {
-      const where = token.fsm === null ? "not allowed" : `not allowed in state ${token.fsm}`;
-      line.append(make("span", { class: "why", text: where }));
-    }
-    table.append(line);
-  });
-  return table;
+  return make("div", { class: "alts" }, ...token.top.map(([piece, id, logprob, allowed]) => {
+    const taken = id === token.id;
+    let why = taken ? "✓" : "";
+    if (!taken && !allowed) why = token.fsm === null ? "not allowed" : `not allowed in state ${token.fsm}`;
+    return make("div", { class: `alt${allowed ? "" : " masked"}${taken ? " taken" : ""}` },
+      make("span", { class: "alt-text", text: shownText(piece, true).trimEnd() }),
+      barBox(Math.exp(Math.min(0, logprob ?? -99))),
+      make("span", { class: "number", text: percentText(logprob) }),
+      make("span", { class: "why", text: why }));
+  }));
 }

@@ -6,6 +6,7 @@ import { clipMiddle, countOf, groupDigits, nodeText, oneLine, outline, pathTo, t
 import { nodeTokens } from "./reduce.js";
 
 const GHOST_SECONDS = 2;
+const LABELS = [44, 34, 26, 20];
 
 export function makeTreePane(hooks) {
   const svg = makeSvg("svg", { class: "tree-svg", role: "tree", "aria-label": "radix tree of cached prefixes" });
@@ -111,8 +112,7 @@ export function makeTreePane(hooks) {
       now = view.header.t1;
       this.totals = treeTotals(view.tree);
       const items = outline(view.tree, options.keep);
-      const deepest = Math.max(0, ...items.map((item) => item.depth));
-      const plan = treeLayout(view.tree, items, deepest > 3 ? 26 : 36);
+      const plan = fitLayout(view.tree, items, scroll.clientWidth);
       boxes = plan.boxes;
       setAttr(svg, "width", Math.ceil(plan.width));
       setAttr(svg, "height", plan.height);
@@ -141,6 +141,15 @@ export function makeTreePane(hooks) {
       }
     },
   };
+}
+
+/** The drawing with labels as long as the width allows. */
+function fitLayout(tree, items, width) {
+  for (const label of LABELS) {
+    const plan = treeLayout(tree, items, label);
+    if (plan.width <= width) return plan;
+  }
+  return treeLayout(tree, items, LABELS.at(-1));
 }
 
 function nodeWords(node) {

@@ -106,7 +106,7 @@ export function render({ model, el }) {
   });
   const time = make("span", { class: "number" });
   const speed = make("span", { class: "number" });
-  const spacesButton = button("␠", "show spaces and newlines", "quiet");
+  const spacesButton = button("¶", "show spaces and newlines", "quiet");
   setAttr(spacesButton, "aria-pressed", "false");
   const stop = button("Stop", "stop this run and keep its text", "stop");
   const header = make("div", { class: "head" }, name, status, ...words, time, speed,
