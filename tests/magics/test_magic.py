@@ -35,7 +35,7 @@ def test_the_run_is_the_value_and_the_variable(ip):
     assert isinstance(found, Run)
     assert ip.user_ns["r"] is ip.user_ns["_"] is found
     assert found["a"] == found.variables["a"] == ip.user_ns["x"]
-    assert found.text == "One," + found["a"]
+    assert found.text == "One, two," + found["a"]
     assert (found.status, found.error, found.done) == ("done", None, True)
     assert not {"s", "gen", "user", "sgl"} & set(ip.user_ns)
 
