@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -173,7 +172,3 @@ class ScriptedBackend:
     def kinds(self) -> list[str]:
         """The event kinds in order."""
         return [event.kind for event in self.events]
-
-
-def logprob_of(probability: float) -> float:
-    return math.log(probability)
