@@ -44,7 +44,7 @@ def register(shell: InteractiveShell, line: str, body: str) -> str:
     text = f"%%sgl {line}".rstrip() + "\n" + body
     filename = _calling_cell(shell)
     if filename is None:
-        return shell.compile.cache(text, shell.execution_count)
+        return shell.compile.cache(text, shell.execution_count - 1)  # it counts ahead
     lines = [part + "\n" for part in text.splitlines()]
     linecache.cache[filename] = (len(text), None, lines, filename)
     return filename
