@@ -8,6 +8,7 @@ The page holds everything it shows: it opens without a kernel and with the netwo
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from pathlib import Path
 
@@ -17,11 +18,10 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 
-SUMMARY = """
-import sglnb.magics as _m
-for _run in _m.runs():
-    print(_run.summary())
-"""
+SUMMARY = "%sgl runs"
+"""Run after the last cell: one line per program."""
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(path: Path) -> tuple[nbformat.NotebookNode, str]:
@@ -38,35 +38,28 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, str]:
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=False,
     )
-    lines: list[str] = []
-
-    def keep(message: dict) -> None:
-        if message["msg_type"] == "stream":
-            lines.append(message["content"]["text"])
-
+    summary = nbformat.v4.new_code_cell(SUMMARY)
+    notebook.cells.append(summary)
     with client.setup_kernel():
         for i, cell in enumerate(tqdm(notebook.cells, desc=path.name, unit="cell")):
             client.execute_cell(cell, i)
-        client.kc.execute_interactive(SUMMARY, output_hook=keep, timeout=60)
-    client.set_widgets_metadata()
-    return notebook, "".join(lines)
+    notebook.cells.pop()
+    told = (output.get("data", {}).get("text/plain") for output in summary.outputs)
+    return notebook, "\n".join(text for text in told if text)
 
 
 def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
     """One page without scripts from elsewhere. Live widgets need a kernel, so the static
-    outputs stand in for them."""
-    plain = nbformat.from_dict(notebook)
-    plain.metadata.pop("widgets", None)
+    outputs stand in for them, unfolded."""
+    plain = copy.deepcopy(notebook)
     for cell in plain.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
         if "outputs" in cell:
-            cell.outputs = [o for o in cell.outputs if o.get("data", True)]
+            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
     exporter = HTMLExporter(embed_images=True)
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     exporter.widget_renderer_url = ""
     page, _ = exporter.from_notebook_node(plain, resources={"metadata": {"name": title}})
-    return page
+    return page.replace("<details ", "<details open ")
 
 
 def main() -> int:
@@ -84,8 +77,7 @@ def main() -> int:
     nbformat.write(notebook, target)
     page = target.with_suffix(".html")
     page.write_text(to_html(notebook, args.notebook.stem), encoding="utf-8")
-    print(summary, end="")
-    print(f"\n  {page}   open it in a browser\n  {target}   open it in Jupyter (make lab)")
+    print(f"{summary}\n\n  {page}   open it in a browser\n  {target}   open it in Jupyter (make lab)")
     return 0
 
 
