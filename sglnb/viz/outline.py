@@ -34,9 +34,7 @@ def path_to(tree: Tree, node: int | None) -> list[int]:
     return path[::-1]
 
 
-def outline(
-    tree: Tree, keep: Iterable[int] = (), limit: int = MAX_VISIBLE
-) -> list[dict[str, Any]]:
+def outline(tree: Tree, keep: Iterable[int] = (), limit: int = MAX_VISIBLE) -> list[dict[str, Any]]:
     """The visible part of the tree from the top down, depth first.
 
     At most ``limit`` nodes: those in ``keep`` (and their ancestors) first, then the last used.

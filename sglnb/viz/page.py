@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable
 
 from sglnb.events import Event
@@ -53,8 +54,6 @@ def to_html(events: Iterable[Event], run: str, title: str = "") -> str:
         run: the run's id.
         title: the page's title; default: the run's own.
     """
-    import json
-
     log = SavedLog(budget=PAGE_BUDGET)
     log.add(run_events(events, run))
     title = title or log.header["title"] or run
@@ -71,7 +70,8 @@ def iframe_html(events: Iterable[Event], run: str, title: str = "", height: int 
     """The page inside a sandboxed ``<iframe srcdoc>``: a cell output that stays interactive
     without a kernel (in trusted notebooks and in HTML exports). ``height`` is in pixels."""
     page = html.escape(to_html(events, run, title), quote=True)
+    name = html.escape(visible(title or run))
     return (
-        f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{html.escape(visible(title or run))}" '
+        f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{name}" '
         f'style="width: 100%; height: {int(height)}px; border: 0; resize: vertical"></iframe>'
     )

@@ -111,7 +111,8 @@ def to_text(events: Iterable[Event], run: str) -> str:
             lines.append(f"{indent}  error: {one_line(row['error'])}")
         for pick in row["picks"]:
             scores = ", ".join(f"{one_line(c)} {score:.2f}" for c, score in pick["choices"])
-            lines.append(f"{indent}  {one_line(pick['name'])} = {one_line(pick['text'])} ({scores})")
+            name, chosen = one_line(pick["name"]), one_line(pick["text"])
+            lines.append(f"{indent}  {name} = {chosen} ({scores})")
     if len(view["tree"]["nodes"]) > 1:
         lines.append(tree_text(view["tree"], run_nodes(view)))
     return "\n".join(lines)

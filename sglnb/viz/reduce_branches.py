@@ -16,8 +16,8 @@ def initial_branches() -> Branches:
     """No rows. ``rows`` by state id, ``order`` in order of appearance, ``bars`` by request id.
 
     A bar's times (seconds on the log's clock, None until they happen): ``arrived``,
-    ``scheduled`` (admitted: prefill begins), ``first`` (first output token), ``end``. ``gaps`` are the
-    ``[from, to]`` during which it was retracted.
+    ``scheduled`` (admitted: prefill begins), ``first`` (first output token), ``end``. ``gaps``
+    are the ``[from, to]`` during which it was retracted.
     """
     return {"rows": {}, "order": [], "bars": {}, "t0": None, "t1": 0.0}
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from sglnb.events import Event
+from sglnb.events import CacheSnapshot, Event
 
 from .outline import outline, totals
 from .plain import header_words, node_text, node_words, ordered_rows, row_label, run_nodes
@@ -76,8 +76,6 @@ def view_html(view: ViewState, run: str = "") -> str:
 def tree_static_html(snapshot: list[dict[str, Any]]) -> str:
     """``engine.cache.snapshot()`` as an indented list. Nodes are dicts with node, parent, ids,
     pieces, locks, hits and last_used, in any order."""
-    from sglnb.events import CacheSnapshot
-
     event = CacheSnapshot(nodes=list(snapshot), total_slots=0, used_slots=0)
     return f'<div style="{_ROOT}">{_tree_html(reduce_tree(initial_tree(), event), ())}</div>'
 
@@ -96,7 +94,7 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
     parts.append(f'<div style="{_TEXT}">')
     if row["shared"] and shown:
         shared = count(row["shared"], "token")
-        parts.append(f'<span style="{_FAINT}" title="in its parent above">⋯ {shared} shared </span>')
+        parts.append(f'<span style="{_FAINT}" title="see above">⋯ {shared} shared </span>')
     if first > row["shared"]:
         parts.append(f'<span style="{_FAINT}">⋯ {count(first - row["shared"], "token")} </span>')
     for i, token in enumerate(shown, first):

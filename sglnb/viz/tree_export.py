@@ -6,6 +6,7 @@ import html
 import shutil
 import subprocess
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from .outline import outline
 from .plain import node_text, node_words
@@ -13,7 +14,7 @@ from .reduce_tree import Node, Tree
 from .text import clip_middle, count, one_line, visible
 
 DOT_SECONDS = 10
-ROW, COLUMN, CHAR = 34, 40, 6.7
+LEFT, TOP, ROW, BEND, CHAR = 10, 24, 34, 40, 6.7
 LABEL = 34
 
 
@@ -62,50 +63,68 @@ def tree_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
 def own_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
     """The tree drawn without Graphviz: one row a leaf, parents level with their first child."""
     items = outline(tree, keep)
-    x: dict[int, float] = {0: 10.0}
-    y: dict[int, float] = {}
-    kids: dict[int, list[int]] = {}
-    for i, item in enumerate(items):
-        kids.setdefault(item["parent"], []).append(i)
-    width, rows = 200.0, 0
-    labels = [_item_words(tree, item) for item in items]
-    for i, item in enumerate(items):
-        right = x[item["parent"]] + COLUMN + CHAR * max(map(len, labels[i]))
-        width = max(width, right + 20)
-        if "node" in item:
-            x[item["node"]] = right
-        if not kids.get(item.get("node", -1)):
-            y[i] = 24 + ROW * rows
-            rows += 1
-    for i in reversed(range(len(items))):
-        if i not in y:
-            y[i] = y[kids[items[i]["node"]][0]]
-    root_y = y.get(0, 24.0)
-    place = {item["node"]: y[i] for i, item in enumerate(items) if "node" in item} | {0: root_y}
+    words = [_item_words(tree, item) for item in items]
+    places = _place(items, words)
+    width = max([200.0, *(place.x1 + 20 for place in places)])
+    height = max([40.0, *(place.y + 24 for place in places)])
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{24 + ROW * max(rows, 1)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         'font-family="monospace" font-size="11" role="img" aria-label="radix tree">',
-        f'<circle cx="10" cy="{root_y:.1f}" r="3" fill="#888888"/>',
+        f'<circle cx="{LEFT}" cy="{TOP}" r="3" fill="#888888"/>',
     ]
-    for i, item in enumerate(items):
-        x0, y0, yi = x[item["parent"]], place[item["parent"]], y[i]
+    for item, lines, place in zip(items, words, places, strict=True):
         node = tree["nodes"][str(item["node"])] if "node" in item else None
-        colour = "#888888" if node is None else _colour(node)
-        dash = ' stroke-dasharray="4 3"' if node is None or node["evicted"] is not None else ""
-        x1 = x0 + COLUMN + CHAR * max(map(len, labels[i]))
-        curve = f"M{x0:.1f} {y0:.1f}C{x0 + 20:.1f} {y0:.1f} {x0 + 10:.1f} {yi:.1f} {x0 + 30:.1f} {yi:.1f}"
-        parts.append(f'<path d="{curve}H{x1:.1f}" fill="none" stroke="{colour}"{dash}/>')
-        for line, (text, dy) in enumerate(zip(labels[i], (-4, 11), strict=False)):
-            fill = "#888888" if line or node is None else "currentColor"
-            parts.append(f'<text x="{x0 + 32:.1f}" y="{yi + dy:.1f}" fill="{fill}" xml:space="preserve">'
-                         f"{html.escape(text)}</text>")  # fmt: skip
-        if node is not None:
-            fill = colour if node["locks"] > 0 else "none"
-            parts.append(f'<circle cx="{x1:.1f}" cy="{yi:.1f}" r="4" fill="{fill}" stroke="{colour}"/>')
+        parts.append(_drawn(node, lines, place))
     return "".join([*parts, "</svg>"])
 
 
-def _item_words(tree: Tree, item: dict) -> list[str]:
+class Place(NamedTuple):
+    """Where an edge goes: from (x0, y0) along y to x1, in pixels."""
+
+    x0: float
+    y0: float
+    x1: float
+    y: float
+
+
+def _place(items: list[dict[str, Any]], words: list[list[str]]) -> list[Place]:
+    ends: dict[int, tuple[float, float]] = {0: (LEFT, TOP)}
+    seen: set[int] = set()
+    places, y = [], float(TOP)
+    for item, lines in zip(items, words, strict=True):
+        x0, y0 = ends[item["parent"]]
+        if item["parent"] in seen:
+            y += ROW  # not a first child: a new row below all before it
+        seen.add(item["parent"])
+        place = Place(x0, y0, x0 + BEND + CHAR * max(map(len, lines)), y)
+        places.append(place)
+        if "node" in item:
+            ends[item["node"]] = (place.x1, y)
+    return places
+
+
+def _drawn(node: Node | None, lines: list[str], at: Place) -> str:
+    colour = "#888888" if node is None else _colour(node)
+    dash = ' stroke-dasharray="4 3"' if node is None or node["evicted"] is not None else ""
+    curve = f"C{at.x0 + 20:.1f} {at.y0:.1f} {at.x0 + 8:.1f} {at.y:.1f} {at.x0 + 28:.1f} {at.y:.1f}"
+    parts = [
+        f'<path d="M{at.x0:.1f} {at.y0:.1f}{curve}H{at.x1:.1f}" fill="none" '
+        f'stroke="{colour}"{dash}/>'
+    ]
+    for text, dy, fill in zip(lines, (-4, 11), ("currentColor", "#888888"), strict=False):
+        parts.append(
+            f'<text x="{at.x0 + 30:.1f}" y="{at.y + dy:.1f}" fill="{fill}" xml:space="preserve">'
+            f"{html.escape(text)}</text>"
+        )
+    if node is not None:
+        fill = colour if node["locks"] > 0 else "none"
+        parts.append(
+            f'<circle cx="{at.x1:.1f}" cy="{at.y:.1f}" r="4" fill="{fill}" stroke="{colour}"/>'
+        )
+    return "".join(parts)
+
+
+def _item_words(tree: Tree, item: dict[str, Any]) -> list[str]:
     if "more" in item:
         return [f"+{count(item['more'], 'node')}, {count(item['tokens'], 'token')}"]
     node = tree["nodes"][str(item["node"])]

@@ -123,10 +123,25 @@ export function makeTokensPane(hooks) {
       part.spans = [];
       part.start = start;
     }
+    paintRow(part, row, start);
+    const going = running && !row.ended && row.status === "" && row.rid !== "";
+    part.tail.className = `tail${going ? " going" : ""}`;
+    setText(part.tail, going ? "▍" : TAILS[row.status] ?? "");
+    setText(part.error, row.error && row.error !== runError ? `✕ ${visible(row.error)}` : "");
+    keyed(part.picks, part.pickMap, row.picks.map((value, i) => ({ value, i })), ({ i }) => i,
+      createPick, () => {});
+  }
+
+  /** Bring the spans up to date. Records are appended or replaced, so if the array is the same
+   * one and nothing else changed, only its new end needs work. */
+  function paintRow(part, row, start) {
     const n = Math.max(0, row.shown - start);
+    const { last } = part;
+    const grown = last && last.tokens === row.tokens && last.start === start
+      && last.cached === row.cached && last.spaces === spaces && n >= part.spans.length;
     while (part.spans.length > n) part.spans.pop().remove();
     const added = document.createDocumentFragment();
-    for (let j = 0; j < n; j++) {
+    for (let j = grown ? part.spans.length : 0; j < n; j++) {
       let span = part.spans[j];
       if (!span) {
         span = make("span", { tabindex: "-1", role: "option" });
@@ -136,12 +151,7 @@ export function makeTokensPane(hooks) {
       paint(span, row, start + j, j === 0);
     }
     if (added.childNodes.length) part.flow.insertBefore(added, part.tail);
-    const going = running && !row.ended && row.status === "" && row.rid !== "";
-    part.tail.className = `tail${going ? " going" : ""}`;
-    setText(part.tail, going ? "▍" : TAILS[row.status] ?? "");
-    setText(part.error, row.error && row.error !== runError ? `✕ ${visible(row.error)}` : "");
-    keyed(part.picks, part.pickMap, row.picks.map((value, i) => ({ value, i })), ({ i }) => i,
-      createPick, () => {});
+    part.last = { tokens: row.tokens, start, cached: row.cached, spaces };
   }
 
   function paint(span, row, pos, first) {
@@ -172,6 +182,7 @@ export function makeTokensPane(hooks) {
   return {
     root,
     draw(view, running) {
+      const atEnd = root.scrollHeight - root.scrollTop - root.clientHeight < 12;
       const runError = view.header.error;
       const items = orderedRows(view.tokens).filter(({ row }) =>
         row.shown > 0 || (row.error && row.error !== runError) || row.picks.length || row.rid);
@@ -179,6 +190,7 @@ export function makeTokensPane(hooks) {
       keyed(root, rows, items, ({ row }) => row.state, createRow,
         (element, item) => updateRow(element, item, running, runError));
       if (!stop.current?.isConnected) rove(stop, root.querySelector(".tok"));
+      if (running && atEnd) root.scrollTop = root.scrollHeight;
       return items.length;
     },
     showSpaces(on) {
@@ -186,15 +198,13 @@ export function makeTokensPane(hooks) {
     },
     /** Light the tokens for which `test(row, pos, token)` holds; null lights none. */
     light(test) {
+      if (test === null && !root.classList.contains("lighting")) return;
       root.classList.toggle("lighting", test !== null);
       for (const element of rows.values()) {
         for (const span of element.sgl.spans) {
           span.classList.toggle("lit", test !== null && test(span.sglRow, span.sglPos, span.sglToken));
         }
       }
-    },
-    newest() {
-      return Array.from(root.querySelectorAll(".tok.sampled, .tok.forced")).at(-1);
     },
   };
 }

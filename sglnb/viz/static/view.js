@@ -13,6 +13,8 @@ import { makeBranchesPane } from "./branches.js";
 
 const REPLAY_SECONDS = 8;
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
+const TREE_KINDS = new Set(["cache_snapshot", "node_inserted", "node_split", "node_hit", "node_locked", "node_evicted"]);
+const TREE_SHARE = 6;
 const STATUS = {
   waiting: "waiting", running: "running", done: "done", error: "failed", stopped: "stopped",
 };
@@ -22,7 +24,7 @@ function makeStore() {
   let decode = makeDecoder();
   const store = {
     events: [], lastSeq: -2, behind: false, header: null, level: 0, omitted: 0,
-    cursor: 0, following: true, view: initial(), folded: 0,
+    cursor: 0, following: true, view: initial(), folded: 0, treeVersion: 0,
 
     /** A message: its events come right after number `after`, or some were missed. */
     receive({ after, json, header, omitted }) {
@@ -62,8 +64,13 @@ function makeStore() {
       if (store.folded > store.cursor) {
         store.view = initial();
         store.folded = 0;
+        store.treeVersion += 1;
       }
-      while (store.folded < store.cursor) reduce(store.view, store.events[store.folded++]);
+      while (store.folded < store.cursor) {
+        const event = store.events[store.folded++];
+        reduce(store.view, event);
+        if (TREE_KINDS.has(event.kind)) store.treeVersion += 1;
+      }
       return store.view;
     },
   };
@@ -166,19 +173,37 @@ export function render({ model, el }) {
     const running = atEnd && (summary.status === "running" || summary.status === "waiting");
     drawHeader(summary, running, view);
     panes.tokens.draw(view, running);
-    const keep = Object.keys(view.header.counts)
-      .map((rid) => view.tree.tips[rid]).filter((tip) => tip !== undefined);
-    const treeNodes = panes.tree.draw(view, { live: live && running, keep });
+    drawTree(view, live && running);
     const bars = panes.branches.draw(view);
     const { nodes, tokens } = panes.tree.totals;
     setText(sections.tree.info, `${countOf(nodes, "node")} · ${countOf(tokens, "token")}`
       + (view.tree.evicted_nodes ? ` · ${groupDigits(view.tree.evicted_nodes)} evicted` : ""));
     setText(sections.branches.info, panes.branches.words);
     showPane("tokens", true);
-    showPane("tree", treeNodes > 0);
+    showPane("tree", tree.items > 0);
     showPane("branches", bars > 1);
     drawReplay();
     drawSelection();
+  }
+
+  /** Draw the tree if it changed; a large one takes no more than its share of the time. */
+  const tree = { version: -1, cost: 0, at: 0, items: 0, later: null };
+  function drawTree(view, live) {
+    const ghosts = live && view.tree.ghosts.length > 0;
+    if (tree.version === store.treeVersion && tree.live === live && !ghosts) return;
+    const begin = performance.now();
+    const wait = tree.at + TREE_SHARE * tree.cost - begin;
+    if (live && wait > 0) {
+      tree.later ??= setTimeout(() => { tree.later = null; schedule(); }, wait);
+      return;
+    }
+    const keep = Object.keys(view.header.counts)
+      .map((rid) => view.tree.tips[rid]).filter((tip) => tip !== undefined);
+    tree.items = panes.tree.draw(view, { live, keep });
+    tree.version = store.treeVersion;
+    tree.live = live;
+    tree.at = performance.now();
+    tree.cost = tree.at - begin;
   }
 
   function showPane(key, something) {
@@ -247,7 +272,7 @@ export function render({ model, el }) {
   // -- the linked selection --
   function drawSelection() {
     const { view } = store;
-    const { tree, tokens, branches } = view;
+    const { tokens, branches } = view;
     if (!selection) {
       panes.tree.light([], undefined);
       panes.branches.light(new Set(), new Set());
@@ -258,26 +283,26 @@ export function render({ model, el }) {
     let content = [];
     if (selection.kind === "token") {
       const row = tokens.rows[selection.row];
-      const path = row ? pathTo(tree, rowTip(view, row)) : [];
+      const path = row ? pathTo(view.tree, rowTip(view, row)) : [];
       const rid = selection.token.rid ?? row?.rid;
-      panes.tree.light(path, nodeAt(tree, path, selection.pos));
+      panes.tree.light(path, nodeAt(view.tree, path, selection.pos));
       panes.branches.light(new Set([selection.row]), new Set(rid ? [rid] : []));
       panes.tokens.light(filterTest());
       content = tokenCard(selection, row);
     } else if (selection.kind === "node") {
-      if (!tree.nodes[selection.node]) return hooks.select(null);
-      const path = pathTo(tree, selection.node);
-      const from = path.slice(0, -1).reduce((sum, key) => sum + nodeTokens(tree.nodes[key]), 0);
-      const to = from + nodeTokens(tree.nodes[selection.node]);
+      if (!view.tree.nodes[selection.node]) return hooks.select(null);
+      const path = pathTo(view.tree, selection.node);
+      const from = path.slice(0, -1).reduce((sum, key) => sum + nodeTokens(view.tree.nodes[key]), 0);
+      const to = from + nodeTokens(view.tree.nodes[selection.node]);
       const through = new Set(Object.keys(tokens.rows).filter((key) =>
-        pathTo(tree, rowTip(view, tokens.rows[key])).includes(selection.node)));
+        pathTo(view.tree, rowTip(view, tokens.rows[key])).includes(selection.node)));
       panes.tree.light(path, selection.node);
       panes.branches.light(through, new Set());
       panes.tokens.light((row, pos) => through.has(row) && pos >= from && pos < to);
       content = nodeCard(view, selection.node);
     } else {
       const bar = branches.bars[selection.rid];
-      const path = pathTo(tree, tree.tips[selection.rid]);
+      const path = pathTo(view.tree, view.tree.tips[selection.rid]);
       panes.tree.light(path, undefined);
       panes.branches.light(new Set([selection.row]), new Set([selection.rid]));
       panes.tokens.light((row, pos, token) => row === selection.row
@@ -425,6 +450,7 @@ export function render({ model, el }) {
     model.off("change:saved", onSaved);
     watcher.disconnect();
     clearInterval(clock);
+    clearTimeout(tree.later);
     pause();
   };
 }

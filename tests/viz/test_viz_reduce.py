@@ -1,0 +1,173 @@
+"""The folds in Python: what each view says about the fixture logs."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from viz_logs import NAMES, load, run_of
+
+from sglnb.events import NodeInserted, NodeSplit, RequestArrived, StateForked, StateStarted
+from sglnb.viz import fold, initial, reduce, run_events
+from sglnb.viz.plain import ordered_rows
+from sglnb.viz.reduce_tree import KEEP, initial_tree, node_tokens, reduce_tree
+from sglnb.viz.runlog import compact_nodes
+
+
+def text_of(row, kind=None):
+    tokens = row["tokens"][: row["shown"]]
+    return "".join(t["piece"] for t in tokens if kind is None or t["kind"] == kind)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(NAMES), st.data())
+def test_folding_a_prefix_then_the_rest_is_folding_all(name, data):
+    events = load(name)
+    cut = data.draw(st.integers(0, len(events)))
+    halves = fold(events[cut:], copy.deepcopy(fold(events[:cut])))
+    assert halves == fold(events)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_views_are_plain_json_and_events_stay_as_they_were(name):
+    events = load(name)
+    view = fold(events)
+    assert json.loads(json.dumps(view)) == view
+    assert [e.to_dict() for e in events] == [e.to_dict() for e in load(name)]
+
+
+def test_a_later_prompt_keeps_what_was_sampled():
+    row = fold(load("chat"))["tokens"]["rows"]["s0"]
+    assert text_of(row, "sampled") == (
+        "The Eiffel Tower is in Paris, France.<|im_end|>It is about 330 metres tall.<|im_end|>"
+    )
+    assert row["cached"] == 36  # the second request found the whole first exchange
+    assert row["variables"] == [["answer", "The Eiffel Tower is in Paris, France."],
+                                ["height", "It is about 330 metres tall."]]  # fmt: skip
+
+
+def test_forks_share_their_parents_text():
+    tokens = fold(load("forks"))["tokens"]
+    assert [row["shared"] for row in tokens["rows"].values()] == [0, 18, 18, 18]
+    assert text_of(tokens["rows"]["s2"], "sampled").startswith("Why was the robot")
+    assert [(d, r["state"]) for d, r in ordered_rows(tokens["rows"], tokens["order"])] == [
+        (0, "s0"), (1, "s1"), (1, "s2"), (1, "s3")]  # fmt: skip
+
+
+def test_a_prefill_hint_shows_only_once_it_is_what_forks_share():
+    pieces = ["a", "b", "c"]
+    hint = RequestArrived(rid="r", run="x", state="s", name="", purpose="prefill",
+                          ids=[1, 2, 3], pieces=pieces)  # fmt: skip
+    start = StateStarted(state="s", run="x")
+    assert text_of(fold([start, hint])["tokens"]["rows"]["s"]) == ""
+    fork = StateForked(run="x", parent="s", children=["t"])
+    assert text_of(fold([start, hint, fork])["tokens"]["rows"]["s"]) == "abc"
+    assert text_of(fold([start, fork, hint])["tokens"]["rows"]["s"]) == "abc"
+    assert "r" in fold([start, hint])["branches"]["bars"]
+
+
+def test_siblings_share_text_of_their_parent_that_nobody_showed():
+    rows = fold(load("eviction"))["tokens"]["rows"]
+    assert rows["p0"]["shared"] == 0
+    assert all(rows[key]["shared"] > 60 for key in ("p1", "p2", "p3"))
+
+
+def test_forced_and_sampled_tokens_are_told_apart():
+    row = fold(load("regex"))["tokens"]["rows"]["s0"]
+    assert text_of(row, "sampled") == 'Hermione Granger"17G'
+    forced = [token for token in row["tokens"] if token["kind"] == "forced"]
+    assert len(forced) == 25
+    assert {token["allowed"] for token in forced} == {1}
+    g = next(token for token in row["tokens"] if token["piece"] == "G")
+    assert g["fsm"] == 48
+    assert not all(allowed for *_, allowed in g["top"])
+
+
+def test_select_appends_the_winner_only():
+    row = fold(load("select"))["tokens"]["rows"]["s0"]
+    assert text_of(row, "select") == " negative"
+    assert "neutral" not in text_of(row)
+    assert row["picks"][0]["choices"][1] == [" negative", -0.2091]
+
+
+def test_the_header_counts_and_ends():
+    header = fold(load("regex"))["header"]
+    assert (header["status"], header["completion"], header["forced"]) == ("done", 30, 25)
+    stopped = fold(load("eviction"))["header"]
+    assert (stopped["status"], stopped["error"]) == ("stopped", "KeyboardInterrupt")
+    assert stopped["active"] == 0
+
+
+def test_a_bar_waits_prefills_decodes_and_ends_in_order():
+    for bar in fold(load("forks"))["branches"]["bars"].values():
+        times = [bar["arrived"], bar["scheduled"], bar["first"] or bar["scheduled"], bar["end"]]
+        assert times == sorted(times)
+    gaps = [b["gaps"] for b in fold(load("eviction"))["branches"]["bars"].values() if b["gaps"]]
+    assert len(gaps) == 1
+    assert gaps[0][0][0] < gaps[0][0][1]
+
+
+@given(st.integers(1, 4 * KEEP), st.data())
+def test_splits_lose_no_token(n, data):
+    tree = initial_tree()
+    pieces = [str(i) for i in range(n)]
+    reduce_tree(tree, NodeInserted(node=1, parent=0, ids=list(range(n)), pieces=pieces))
+    upper = 2
+    for _ in range(3):
+        size = node_tokens(tree["nodes"]["1"])
+        if size < 2:
+            break
+        at = data.draw(st.integers(1, size - 1))
+        reduce_tree(tree, NodeSplit(node=1, upper=upper, at=at))
+        assert node_tokens(tree["nodes"][str(upper)]) == at
+        upper += 1
+    nodes = [node for node in tree["nodes"].values() if node["node"]]
+    assert sum(map(node_tokens, nodes)) == n
+    shown = [p for node in sorted(nodes, key=lambda x: (x["node"] == 1, x["node"]))
+             for p in node["head"] + node["tail"]]  # fmt: skip
+    assert shown == sorted(shown, key=int)
+
+
+def test_locks_reach_the_root_and_end_at_nought():
+    for name in ("chat", "forks", "regex", "select"):
+        nodes = fold(load(name))["tree"]["nodes"].values()
+        assert {node["locks"] for node in nodes} == {0}
+    half = load("forks")
+    tree = fold(half[: len(half) // 2])["tree"]
+    assert any(node["locks"] > 0 for node in tree["nodes"].values())
+
+
+def test_a_run_starts_from_the_tree_as_it_was():
+    events = load("chat")
+    cut = run_events(events, "chat")
+    assert cut[0].kind == "cache_snapshot"
+    assert [node["node"] for node in cut[0].nodes] == [1]
+    assert fold(cut)["header"]["cached"] == fold(events)["header"]["cached"]
+    assert run_events(cut, "chat")[1:] == cut[1:]
+    assert run_events(events, "another run") == []
+    assert run_of(cut) == "chat"
+
+
+def test_a_large_cache_is_sent_small():
+    tree = initial_tree()
+    for i in range(1, 5000):
+        reduce_tree(
+            tree, NodeInserted(node=i, parent=i // 3, ids=[0] * 100, pieces=["word "] * 100)
+        )
+    records = compact_nodes(tree)
+    assert len(json.dumps(records)) < 600_000
+    assert sum(1 for record in records if record["head"]) <= 200
+    seen = {0}
+    for record in records:
+        assert record["parent"] in seen
+        seen.add(record["node"])
+
+
+def test_one_event_at_a_time_is_the_same():
+    view = initial()
+    for event in load("forks"):
+        view = reduce(view, event)
+    assert view == fold(load("forks"))
