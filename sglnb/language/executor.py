@@ -11,6 +11,7 @@ from .errors import GenerationError, UnknownVariable, one_line
 from .ir import SglFork, SglSetVariable
 from .operation import Operation
 from .opqueue import OperationQueue, again
+from .sampling import branch_defaults
 from .waiting import wait_until
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class StreamExecutor(OperationQueue):
         self.role_start = 0
         self.role_suffix = ""
         self.fork_start_text_pos = 0
+        self._forks = 0
         self.prefilled = 0
         """Length of the text that the engine is known to have seen."""
         self.body_thread: threading.Thread | None = None
@@ -90,8 +92,12 @@ class StreamExecutor(OperationQueue):
         """``size`` branches that start where the queue now ends. Does not wait for it."""
         with self.lock:
             self._check_open()
+            self._forks += 1
             children = [
-                self.run.new_executor(self.defaults, index=i, parent=self) for i in range(size)
+                self.run.new_executor(
+                    branch_defaults(self.defaults, self._forks, i), index=i, parent=self
+                )
+                for i in range(size)
             ]
             start = self._enqueue([SglFork(size, children)])
         self.run.backend.events.emit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -74,6 +75,16 @@ def check(params: dict[str, Any]) -> None:
             re.compile(probe["regex"])
         except re.error as error:
             raise ConstraintError(f"regex: {error}: {probe['regex']!r}") from None
+
+
+def branch_defaults(defaults: dict[str, Any], fork: int, index: int) -> dict[str, Any]:
+    """The options of branch ``index`` of a state's ``fork``-th fork. A seed given for the whole
+    run becomes another one in each branch: with one seed for all, every branch would draw the
+    same tokens. The run as a whole still repeats."""
+    if "seed" not in defaults:
+        return defaults
+    digest = hashlib.blake2b(f"{defaults['seed']}/{fork}/{index}".encode(), digest_size=7).digest()
+    return {**defaults, "seed": int.from_bytes(digest, "little")}
 
 
 def resolve(

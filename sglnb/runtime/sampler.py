@@ -99,7 +99,7 @@ class Sampler:
         probs = torch.softmax(logits / params.temperature, -1)
         if params.top_k > 0 or params.top_p < 1 or params.min_p > 0:
             probs = _filter(probs, params.top_k, params.top_p, params.min_p)
-        generator = torch.Generator().manual_seed(_mix(request.seed, request.new_tokens))
+        generator = torch.Generator().manual_seed(_mix(request.seed, len(request.ids)))
         noise = torch.empty(self.vocab_size).exponential_(generator=generator).to(self.device)
         return (probs / noise).argmax()
 

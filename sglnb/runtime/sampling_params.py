@@ -13,6 +13,8 @@ class SamplingParams:
 
     A temperature under 1e-6 means greedy. ``seed`` makes the text a function of prompt and
     seed alone, whatever else runs in the batch; without it each request draws its own.
+    The draw at a position depends on (seed, position), so two texts drawn with one seed from
+    one prompt are the same text: give each its own.
     """
 
     max_new_tokens: int = 128

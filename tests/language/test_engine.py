@@ -258,3 +258,17 @@ def test_the_engines_thread_survives_programs(engine):
     states = chain.run_batch([{"i": i} for i in range(6)], backend=engine, num_threads=3)
     assert all(s.error() is None for s in states)
     engine.check()
+
+
+def test_a_runs_seed_differs_by_branch_and_repeats_as_a_whole(engine):
+    @sgl.function
+    def votes(s):
+        s += sgl.user("What is 38 + 45?")
+        group = s.fork(6)
+        group += sgl.assistant(sgl.gen("sum", regex="[0-9]{2}"))
+        group.join()
+
+    first = votes.run(seed=5, temperature=1.5, backend=engine)["sum"]
+    assert len(set(first)) > 1, "branches draw on their own"
+    assert votes.run(seed=5, temperature=1.5, backend=engine)["sum"] == first
+    assert votes.run(seed=6, temperature=1.5, backend=engine)["sum"] != first
