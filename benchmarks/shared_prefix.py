@@ -71,7 +71,7 @@ def run_sglnb(args, together: bool) -> dict:
     from sglnb.runtime import Engine
     from sglnb.runtime import engine as module
 
-    module.choose_threads = lambda: args.threads
+    module.most_threads = lambda: args.threads
     params = {"temperature": 0, "max_new_tokens": args.new, "ignore_eos": True}
     with Engine(MODEL, dtype="float32") as engine:
         batch = prompts(engine.tokenizer, args)

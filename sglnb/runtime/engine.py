@@ -22,7 +22,7 @@ from .models import EMBEDDED, load_model
 from .policy import POLICIES
 from .request import Request
 from .sampling_params import SamplingParams
-from .threads import choose_threads
+from .threads import ThreadGovernor, most_threads, short_switches
 
 
 class Engine:
@@ -73,27 +73,36 @@ class Engine:
         _at_least_one("max_running", max_running)
         self.model_name = str(model)
         self.events = EventLog()
-        loaded, self.tokenizer = load_model(model, device=device, dtype=dtype)
-        self.context_length: int = loaded.context_length
         self.jump_forward = jump_forward
-        self.threads = choose_threads()
-        self._core = EngineCore(
-            loaded,
-            self.tokenizer,
-            TorchAttention(loaded.device),
-            self.events,
-            kv_tokens=kv_tokens,
-            policy=policy,
-            chunk_tokens=chunk_tokens or (512 if loaded.device.type == "cpu" else 8192),
-            max_running=max_running or (64 if loaded.device.type == "cpu" else 256),
-            seed=seed,
-        )
-        self.cache = Cache(self)
+        self._most_threads = most_threads()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self.closed = False
-        self._thread = threading.Thread(target=self._loop, name="sglnb-engine", daemon=True)
+
+        def build() -> EngineCore:
+            loaded, tokenizer = load_model(model, device=device, dtype=dtype)
+            on_cpu = loaded.device.type == "cpu"
+            return EngineCore(
+                loaded,
+                tokenizer,
+                TorchAttention(loaded.device),
+                self.events,
+                kv_tokens=kv_tokens,
+                policy=policy,
+                chunk_tokens=chunk_tokens or (512 if on_cpu else 8192),
+                max_running=max_running or (64 if on_cpu else 256),
+                seed=seed,
+            )
+
+        ready: Future[EngineCore] = Future()
+        self._thread = threading.Thread(
+            target=self._loop, args=(build, ready), name="sglnb-engine", daemon=True
+        )
         self._thread.start()
+        self._core = ready.result()
+        self.tokenizer = self._core.tokenizer
+        self.context_length: int = self._core.model.context_length
+        self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.
         self_ref = weakref.ref(self)
         atexit.register(lambda: (engine := self_ref()) and engine.shutdown())
@@ -307,7 +316,7 @@ class Engine:
             "device": str(core.model.device),
             "dtype": str(core.model.dtype).removeprefix("torch."),
             "attention": "torch",
-            "threads": self.threads,
+            "threads": self._most_threads,
             "context_length": self.context_length,
             "kv_bytes_per_token": core.model.kv_bytes_per_token,
             **({"closed": True} if self.closed else self.metrics()),
@@ -364,20 +373,37 @@ class Engine:
                 raise EngineError("the engine was shut down; make a new one with sgl.Engine()")
             self._inbox.put(command)
 
-    def _loop(self) -> None:
-        torch.set_num_threads(self.threads)
-        core = self._core
+    def _loop(self, build: Callable[[], EngineCore], ready: Future[EngineCore]) -> None:
+        """The engine's thread. It also loads the model: OpenMP keeps workers for each thread
+        that computes, and more workers than cores wait less well (see :mod:`.threads`)."""
         with torch.inference_mode():
-            while True:
-                try:
-                    command = self._inbox.get(block=core.idle)
-                except queue.Empty:
-                    core.step()
-                    continue
-                if command is None:
-                    break
+            try:
+                torch.set_num_threads(self._most_threads)
+                core = build()
+                governor = ThreadGovernor(self._most_threads)
+            except BaseException as error:  # carried to the caller
+                ready.set_exception(error)
+                return
+            ready.set_result(core)
+            while (command := self._inbox.get()) is not None:
                 command()
+                if not core.idle and not self._work(core, governor):
+                    break
         core.close(EngineError("the engine was shut down"))
+
+
+    def _work(self, core: EngineCore, governor: ThreadGovernor) -> bool:
+        """Step until there is nothing to do; False: shut down meanwhile."""
+        with short_switches():
+            while not core.idle:
+                governor.adjust()
+                core.step()
+                while not self._inbox.empty():
+                    command = self._inbox.get()
+                    if command is None:
+                        return False
+                    command()
+        return True
 
 
 def _as_dict(request: Request) -> dict[str, Any]:

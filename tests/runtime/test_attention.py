@@ -54,7 +54,7 @@ def batches(draw):
 @given(
     rows=batches(),
     limits=st.sampled_from([(None, None), (5, None), (None, 4.0), (9, 4.0)]),
-    least=st.sampled_from([1, 16, 128]),
+    least=st.sampled_from([1, 16, 128, 512]),
 )
 def test_attend_equals_reference(rows, limits, least):
     torch.manual_seed(len(rows))
@@ -96,13 +96,13 @@ def test_a_shared_prefix_is_read_once():
 
 
 def test_forks_of_a_fork_share_both_parts():
-    trunk, left = list(range(150)), list(range(150, 300))
-    slots = [[*trunk, *left, 310], [*trunk, *left, 311], [*trunk, 312], [*trunk, 313]]
+    trunk, left = list(range(150)), list(range(150, 450))
+    slots = [[*trunk, *left, 510], [*trunk, *left, 511], [*trunk, 512], [*trunk, 513]]
     rows = [Row(len(s) - 1, 1, s, runs_of(s)) for s in slots]
     plan = planning.make_plan(rows, torch.device("cpu"))
     assert [(s.slots, s.queries) for s in plan.segments] == [
         (slice(0, 150), slice(0, 4)),
-        (slice(150, 300), slice(0, 2)),
+        (slice(150, 450), slice(0, 2)),
     ]
 
 

@@ -20,10 +20,9 @@ import torch
 
 from .base import Row
 
-MIN_SEGMENT = 128
-"""Runs shorter than this are gathered: a call of its own costs more than the copy. Shared
-segments are worth it earlier, by the number of rows that share them; and with one row there is
-nobody to share the call of the gathered rest with."""
+MIN_SEGMENT = 512
+"""Least tokens, counted once for each row that reads them, that make a segment. Below, one more
+call and its merge cost more than gathering the slots with the rest."""
 
 
 @dataclass(slots=True)
@@ -141,9 +140,9 @@ def _share(
         else:
             segments.append(((start, stop), rows))
     kept = []
-    least = MIN_SEGMENT if len(visible) > 1 else 1
+    alone = len(visible) == 1 and len(visible[0]) == 1  # nothing to merge: read as it lies
     for (start, stop), rows in segments:
-        if (stop - start) * len(rows) >= least and (stop - start >= 16 or least == 1):
+        if (stop - start) * len(rows) >= MIN_SEGMENT or alone:
             kept.append(((start, stop), rows))
         else:
             for i in rows:

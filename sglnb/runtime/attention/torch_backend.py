@@ -46,11 +46,9 @@ class TorchAttention(AttentionBackend):
             o, lse = _sdpa(folded, k_seg.transpose(0, 1)[None], v_seg.transpose(0, 1)[None], scale)
             out.add(segment.queries, *_unfold(o, lse, part.shape))
         for start, stop in plan.causal:
-            group = q.shape[1] // heads
-            k_new = k[start:stop].repeat_interleave(group, 1).transpose(0, 1)[None]
-            v_new = v[start:stop].repeat_interleave(group, 1).transpose(0, 1)[None]
-            o, lse = _sdpa(q[start:stop].transpose(0, 1)[None], k_new, v_new, scale, causal=True)
-            out.add(slice(start, stop), o[0].transpose(0, 1), lse[0].transpose(0, 1))
+            own = slice(start, stop)
+            o, lse = _sdpa(*(x[own].transpose(0, 1)[None] for x in (q, k, v)), scale, causal=True)
+            out.add(own, o[0].transpose(0, 1), lse[0].transpose(0, 1))
         if plan.scattered is not None:
             part = q[plan.scattered.queries]  # one query a row: [rows, heads, head size]
             rows, n_heads, dim = part.shape
@@ -92,13 +90,17 @@ class _Merge:
 def _fold(part: torch.Tensor, heads: int) -> torch.Tensor:
     """[n, heads * group, d] -> [1, heads, n * group, d]: all queries of a key head in a row."""
     n, n_heads, dim = part.shape
-    grouped = part.view(n, heads, n_heads // heads, dim).transpose(0, 1)
-    return grouped.reshape(1, heads, n * (n_heads // heads), dim)
+    grouped = part.unflatten(1, (heads, n_heads // heads))
+    if n == 1:  # as it lies
+        return grouped
+    return grouped.transpose(0, 1).reshape(1, heads, n * (n_heads // heads), dim)
 
 
 def _unfold(o: torch.Tensor, lse: torch.Tensor, shape: torch.Size):
     """Undo :func:`_fold` for a result and its log-sum-exp."""
     n, n_heads, dim = shape
+    if n == 1:
+        return o.reshape(shape), lse.reshape(1, n_heads)
     heads = o.shape[1]
     o = o.view(heads, n, n_heads // heads, dim).transpose(0, 1).reshape(n, n_heads, dim)
     lse = lse.view(heads, n, n_heads // heads).transpose(0, 1).reshape(n, n_heads)
@@ -108,9 +110,11 @@ def _unfold(o: torch.Tensor, lse: torch.Tensor, shape: torch.Size):
 def _sdpa(q, k, v, scale, mask=None, causal=False):
     """(attention [b, heads, n, d], log-sum-exp [b, heads, n])."""
     if q.device.type == "cpu":
-        if mask is not None:
-            mask = mask.to(q.dtype).expand(-1, q.shape[1], q.shape[2], -1)
+        mask = None if mask is None else mask.to(q.dtype)
         return _flash_cpu(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
+    group = q.shape[1] // k.shape[1]
+    if group > 1:
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
     scores = (q.float() @ k.float().transpose(-1, -2)) * scale
     if mask is not None:
         scores = scores + mask

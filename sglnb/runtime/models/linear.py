@@ -30,3 +30,11 @@ class Linear:
         if self._packed:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return F.linear(x, self.weight, self.bias)
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """x [n, in], other [n, out] -> W x + other [n, out], in one pass where that is there."""
+        if self._packed:
+            return torch.ops.mkldnn._linear_pointwise.binary(
+                x, other, self.weight, self.bias, "add"
+            )
+        return F.linear(x, self.weight, self.bias) + other

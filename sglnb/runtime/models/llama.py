@@ -70,10 +70,10 @@ class LlamaModel(Model):
         for i, layer in enumerate(self._layers):
             h = self._rms(x, layer.input_norm)
             h = self._attention(h, cos, sin, layer, i, batch, kv, attention)
-            x = x + h
+            x = layer.out.plus(h, x)
             h = self._rms(x, layer.post_norm)
             gate, up = layer.gate_up(h).chunk(2, -1)
-            x = x + layer.down(F.silu(gate) * up)
+            x = layer.down.plus(F.silu(gate).mul_(up), x)
         x = x[batch.wanted]
         if not len(x):
             return x.new_empty(0, self.vocab_size, dtype=torch.float32)
@@ -89,7 +89,7 @@ class LlamaModel(Model):
         qk = _rotate(qk, cos, sin)
         q, k = qk.split([self.heads, self.kv_heads], 1)
         h = attention.attend(batch.plan, i, kv, q, k, v, self.scale, self.window)
-        return layer.out(h.reshape(n, -1))
+        return h.reshape(n, -1)
 
     def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.float32:
@@ -101,17 +101,19 @@ class LlamaModel(Model):
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of x [n, heads, d] by cos, sin [n, 1, d]."""
-    low, high = x.chunk(2, -1)
-    return x * cos + torch.cat((-high, low), -1) * sin
+    """Rotary position embedding of x [n, heads, d] by cos, sin [n, 1, d]; sin has its first
+    half negated, so that swapping the halves is all that is left to do."""
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def _rotary_table(rotary: Any, length: int, dtype: torch.dtype):
-    """cos and sin [length, 1, d] of every position, as transformers computes them."""
+    """cos and sin [length, 1, d] of every position, as transformers computes them; the first
+    half of sin is negated (see :func:`_rotate`)."""
     device = rotary.inv_freq.device
     positions = torch.arange(length, device=device)[None]
     cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)
-    return cos[0][:, None], sin[0][:, None]
+    low, high = sin[0].chunk(2, -1)
+    return cos[0][:, None], torch.cat((-low, high), -1)[:, None]
 
 
 def _window(config: Any) -> int | None:
