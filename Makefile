@@ -33,7 +33,7 @@ lab: $(VENV)/.ready  ## open the tour in JupyterLab
 test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphviz, node if it may)
 	@.ci/system chromium dot node
 	$(BIN)/ruff check .
-	node --test sglnb/viz/static/
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.ready  ## the long random runs
@@ -42,10 +42,11 @@ soak: $(VENV)/.ready  ## the long random runs
 bench: $(VENV)/.ready  ## benchmarks, each a ratio of two sides in one run
 	$(BIN)/python benchmarks/shared_prefix.py
 	$(BIN)/python benchmarks/shared_prefix.py --busy
+	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/constraints.py
 
 lint: $(VENV)/.ready  ## style
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -86,7 +86,7 @@ def run_sglnb(args, together: bool) -> dict:
         seconds = time.perf_counter() - began
         after = engine.metrics()
         engine.check()
-        spent = {k: after[k] - before[k] for k in ("prompt_tokens", "cached_tokens", "busy_seconds")}
+        prompt, cached = (after[k] - before[k] for k in ("prompt_tokens", "cached_tokens"))
         short = batch[0][-12:]
         engine.generate([short], params)
         began = time.perf_counter()
@@ -96,7 +96,7 @@ def run_sglnb(args, together: bool) -> dict:
         "seconds": seconds,
         "outputs": [r["output_ids"] for r in results],
         "single": single,
-        "hit": spent["cached_tokens"] / spent["prompt_tokens"],
+        "hit": cached / prompt,
     }
 
 
@@ -148,15 +148,17 @@ def report(results: dict, args) -> None:
         f"{args.requests} requests, prefix {args.prefix} tokens, {args.new} new each, float32, "
         f"{args.threads} threads{', one core kept busy' if args.busy else ''}"
     )
-    print(f"{'':28}{'tokens/s':>9}{'seconds':>9}{'ours is':>9}{'ms/token':>10}{'ours is':>9}{'peak MB':>9}")
+    columns = ("tokens/s", "seconds", "ours is", "ms/token", "ours is", "peak MB")
+    print(" " * 28 + "".join(f"{name:>10}" for name in columns))
     for side, result in results.items():
         print(
-            f"{side:28}{total / result['seconds']:9.1f}{result['seconds']:9.2f}"
-            f"{result['seconds'] / ours['seconds']:8.1f}x{result['single'] * 1e3:10.1f}"
-            f"{result['single'] / ours['single']:8.2f}x{result['peak']:9.0f}"
+            f"{side:28}{total / result['seconds']:10.1f}{result['seconds']:10.2f}"
+            f"{result['seconds'] / ours['seconds']:9.1f}x{result['single'] * 1e3:10.1f}"
+            f"{result['single'] / ours['single']:9.2f}x{result['peak']:10.0f}"
         )
-    print("(seconds: all requests; ms/token: one stream of "
-          f"{args.stream} tokens on a short prompt)")
+    print(
+        f"(seconds: all requests; ms/token: one stream of {args.stream} tokens on a short prompt)"
+    )
     print(f"hit rate {ours['hit']:.1%} of prompt tokens")
     reference = results["transformers, one by one"]["outputs"]
     same = sum(a == b for a, b in zip(reference, ours["outputs"], strict=True))

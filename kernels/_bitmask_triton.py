@@ -8,9 +8,7 @@ BLOCK = 4096
 
 
 @triton.jit
-def apply_bitmask_kernel(
-    logits, bits, vocab, logits_stride, bits_stride, BLOCK: tl.constexpr
-):
+def apply_bitmask_kernel(logits, bits, vocab, logits_stride, bits_stride, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = token < vocab

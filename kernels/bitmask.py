@@ -45,7 +45,5 @@ def _launch(logits: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
 
     rows, vocab = logits.shape
     grid = (rows, triton.cdiv(vocab, BLOCK))
-    apply_bitmask_kernel[grid](
-        logits, bits, vocab, logits.stride(0), bits.stride(0), BLOCK=BLOCK
-    )
+    apply_bitmask_kernel[grid](logits, bits, vocab, logits.stride(0), bits.stride(0), BLOCK=BLOCK)
     return logits

@@ -77,7 +77,9 @@ def main() -> int:
     nbformat.write(notebook, target)
     page = target.with_suffix(".html")
     page.write_text(to_html(notebook, args.notebook.stem), encoding="utf-8")
-    print(f"{summary}\n\n  {page}   open it in a browser\n  {target}   open it in Jupyter (make lab)")
+    print(
+        f"{summary}\n\n  {page}   open it in a browser\n  {target}   open it in Jupyter (make lab)"
+    )
     return 0
 
 

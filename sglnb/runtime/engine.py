@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from ..errors import ContextLengthError, EngineError
-from ..events import EventLog, RequestArrived
+from ..events import ConstraintCompiled, EventLog, RequestArrived
 from .attention import TorchAttention
 from .cache import Cache
-from .constraints import compile_constraint
+from .constraints import Constraint, compile_constraint
 from .core import EngineCore
 from .models import EMBEDDED, load_model
 from .policy import POLICIES
@@ -73,6 +73,7 @@ class Engine:
         _at_least_one("max_running", max_running)
         self.model_name = str(model)
         self.events = EventLog()
+        self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self.jump_forward = jump_forward
         self._most_threads = most_threads()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -164,9 +165,7 @@ class Engine:
         )
         source = ""
         if params.regex is not None or params.choices is not None:
-            constraint = compile_constraint(
-                regex=params.regex, choices=params.choices, tokenizer=self.tokenizer
-            )
+            constraint = self._compile(params)
             request.cursor = constraint.start()
             source = f"{constraint.kind}: {constraint.source}"
         if params.jump_forward is None:
@@ -191,6 +190,23 @@ class Engine:
 
         self._post(enqueue)
         return request
+
+    def _compile(self, params: SamplingParams) -> Constraint:
+        """The request's constraint, built on the caller's thread; others go on meanwhile."""
+        constraint = compile_constraint(
+            regex=params.regex, choices=params.choices, tokenizer=self.tokenizer
+        )
+        if constraint not in self._compiled:
+            self._compiled.add(constraint)
+            self.events.emit(
+                ConstraintCompiled(
+                    source=f"{constraint.kind}: {constraint.source}",
+                    states=constraint.n_states,
+                    compressed_states=len(constraint.graph().compressed.nodes),
+                    seconds=constraint.compile_ms / 1e3,
+                )
+            )
+        return constraint
 
     def _check_prompt(self, ids: list[int], params: SamplingParams) -> None:
         """Refuse a prompt that cannot be run; cut the output to what fits behind it."""
@@ -239,7 +255,11 @@ class Engine:
         """
         many = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
         prompts = prompt if many else [prompt]
-        each = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(prompts)
+        each = (
+            sampling_params
+            if isinstance(sampling_params, list)
+            else [sampling_params] * len(prompts)
+        )
         if len(each) != len(prompts):
             raise ValueError(
                 f"sampling_params: {len(each)} given for {len(prompts)} prompts; give one dict "
@@ -390,7 +410,6 @@ class Engine:
                 if not core.idle and not self._work(core, governor):
                     break
         core.close(EngineError("the engine was shut down"))
-
 
     def _work(self, core: EngineCore, governor: ThreadGovernor) -> bool:
         """Step until there is nothing to do; False: shut down meanwhile."""

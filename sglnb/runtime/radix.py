@@ -307,7 +307,8 @@ class RadixTree:
                 raise RuntimeError(f"{node} is locked more often than its parent")
         if (size, locked) != (self.size, self.locked_size):
             raise RuntimeError(
-                f"tree holds {size} tokens, {locked} locked; counted {self.size}, {self.locked_size}"
+                f"the tree holds {size} tokens, {locked} of them locked; "
+                f"counted {self.size} and {self.locked_size}"
             )
 
 

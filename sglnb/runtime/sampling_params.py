@@ -48,9 +48,8 @@ class SamplingParams:
         for name in params:
             if name not in known:
                 hint = " (the number of tokens is max_new_tokens)" if name == "max_tokens" else ""
-                raise ValueError(
-                    f"sampling_params: unknown name {name!r}{hint}; known: {', '.join(sorted(known))}"
-                )
+                names = ", ".join(sorted(known))
+                raise ValueError(f"sampling_params: unknown name {name!r}{hint}; known: {names}")
         out = cls(**params)
         out.validate()
         return out

@@ -44,10 +44,6 @@ def test_tokens_grow_while_the_cell_is_busy_and_stop_keeps_them(lab, open_notebo
     page.screenshot(path=lab.shots / "running.png")
 
     notebook.output(1).get_by_role("button", name=re.compile("stop", re.I)).click()
-    page.wait_for_function(
-        "() => document.querySelector('.jp-OutputArea-output[data-mime-type=\"application/vnd.jupyter.stderr\"], .jp-RenderedText[data-mime-type=\"application/vnd.jupyter.error\"]')"
-        " || /\\[\\d+\\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[1].innerText)"
-    )
     notebook.wait(1)
     kept = count(notebook, 1, TOKENS)
     assert kept >= seen[-1], "nothing that was shown is taken back"
@@ -143,7 +139,9 @@ def test_the_saved_notebook_shows_its_pictures_without_a_kernel(lab, open_notebo
     ],
 )
 def test_mistakes_give_one_clear_message(lab, open_notebook, page, cell, message, line):
-    name = lab.notebook("mistake.ipynb", [LOAD, cell, '%%sgl\ns += "2 + 2 ="\ns += gen("a", max_tokens=3)'])
+    name = lab.notebook(
+        "mistake.ipynb", [LOAD, cell, '%%sgl\ns += "2 + 2 ="\ns += gen("a", max_tokens=3)']
+    )
     notebook = open_notebook(name)
     notebook.run(0)
     told = notebook.run(1)

@@ -109,8 +109,6 @@ def test_forks_of_a_fork_share_both_parts():
 @pytest.mark.parametrize("count", [1, 40])
 def test_one_request_alone_is_read_without_copies(count):
     slots = list(range(40))
-    plan = planning.make_plan(
-        [Row(40 - count, count, slots, runs_of(slots))], torch.device("cpu")
-    )
+    plan = planning.make_plan([Row(40 - count, count, slots, runs_of(slots))], torch.device("cpu"))
     assert plan.scattered is None
     assert not plan.merge

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_generate_replies_as_sglang_does(engine):
 def test_stream_grows_to_the_same_text(engine):
     texts = [r["text"] for r in engine.generate(ITALY, GREEDY, stream=True)]
     assert texts[-1] == "The capital of Italy is Rome."
-    assert all(b.startswith(a) for a, b in zip(texts, texts[1:], strict=False))
+    assert all(b.startswith(a) for a, b in pairwise(texts))
     assert len(texts) > 3
 
 
@@ -211,12 +212,23 @@ def test_a_bad_regex_is_refused_at_once(engine):
         engine.generate(ITALY, GREEDY | {"regex": "[a-"})
 
 
+def test_a_constraint_is_built_once(engine):
+    params = GREEDY | {"regex": "(yes|no), [a-z]{4}", "max_new_tokens": 8}
+    seen = engine.events.next_seq
+    for _ in range(2):
+        engine.generate(ITALY, params)
+    built = [e for e in engine.events.since(seen) if e.kind == "constraint_compiled"]
+    assert len(built) == 1
+    assert built[0].source == "regex: (yes|no), [a-z]{4}"
+    assert built[0].compressed_states < built[0].states
+
+
 def test_prompts_that_do_not_fit(engine):
     with pytest.raises(ContextLengthError, match="context of 2,048 tokens"):
         engine.generate("word " * 3000, GREEDY)
     with pytest.raises(ValueError, match="must not be empty"):
         engine.generate([[]], GREEDY)
-    with pytest.raises(ValueError, match="outside 0..8191"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.8191"):
         engine.generate([[9000]], GREEDY)
     near_end = engine.tokenizer.encode("word " * 2500)[:2045]
     out = engine.generate(near_end, LONG | {"max_new_tokens": 50})

@@ -11,7 +11,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sglnb.runtime import Engine, scheduler
 
 NEW = 24
-COUNTRIES = "Italy France Spain Germany Japan Egypt Norway Greece Peru Canada".split()
+COUNTRIES = [
+    "Italy",
+    "France",
+    "Spain",
+    "Germany",
+    "Japan",
+    "Egypt",
+    "Norway",
+    "Greece",
+    "Peru",
+    "Canada",
+]
 WORDS = "river, city, lamp|dog, apple, cat|tea, sugar, milk|sun, moon, star|red, green, blue"
 
 
@@ -22,24 +33,45 @@ def chat(text, system=None):
 
 def fifty_prompts() -> list[str]:
     """Chat, arithmetic, extraction, few-shot and plain text; some share long prefixes."""
-    shots = "Review: I loved it.\nSentiment: positive\n\nReview: A waste of time.\nSentiment: negative"
+    shots = (
+        "Review: I loved it.\nSentiment: positive\n\nReview: A waste of time.\nSentiment: negative"
+    )
     extract = "You extract information from text. Answer with JSON only."
     prompts = [chat(f"What is the capital of {c}?") for c in COUNTRIES]
-    prompts += [chat(f"What is {a} + {b}?") for a, b in zip(range(3, 13), range(20, 30), strict=True)]
+    prompts += [
+        chat(f"What is {a} + {b}?") for a, b in zip(range(3, 13), range(20, 30), strict=True)
+    ]
     prompts += [chat(f"Sort this list: {w}") for w in WORDS.split("|")]
     prompts += [
-        chat(f"Extract name, age, city from the text as JSON.\n\nText: My name is {n}, I am {a} "
-             f"years old and I live in {c}.", extract)
-        for n, a, c in [("Maria Lopez", 34, "Lisbon"), ("Tom Hill", 7, "Oslo"),
-                        ("Ann Bird", 61, "Rome"), ("Li Wei", 25, "Paris"), ("Eva Berg", 48, "Bern")]
+        chat(
+            f"Extract name, age, city from the text as JSON.\n\nText: My name is {n}, I am {a} "
+            f"years old and I live in {c}.",
+            extract,
+        )
+        for n, a, c in [
+            ("Maria Lopez", 34, "Lisbon"),
+            ("Tom Hill", 7, "Oslo"),
+            ("Ann Bird", 61, "Rome"),
+            ("Li Wei", 25, "Paris"),
+            ("Eva Berg", 48, "Bern"),
+        ]
     ]
     prompts += [
         f"{shots}\n\nReview: {r}\nSentiment:"
-        for r in ["Great food.", "The waiter was rude.", "Boring from start to end.",
-                  "I would go again.", "The best day of my life.", "It broke after a week."]
+        for r in [
+            "Great food.",
+            "The waiter was rude.",
+            "Boring from start to end.",
+            "I would go again.",
+            "The best day of my life.",
+            "It broke after a week.",
+        ]
     ]
-    prompts += [f"{s} {t}" for s in ("Once upon a time", "The old man") for t in
-                ("there was a", "walked to the", "said that he", "saw a small", "")]
+    prompts += [
+        f"{s} {t}"
+        for s in ("Once upon a time", "The old man")
+        for t in ("there was a", "walked to the", "said that he", "saw a small", "")
+    ]
     prompts += ["In the year 1900", "The cat", "2, 4, 6, 8,", "Dear Sir,"]
     assert len(prompts) == 50
     return [p.rstrip(" ") for p in prompts]

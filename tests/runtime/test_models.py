@@ -67,9 +67,9 @@ def test_greedy_equals_transformers(checkpoint):
         for prompt in PROMPTS:
             ids = tokenizer(prompt, return_tensors="pt")
             with torch.no_grad():
-                full = model.generate(
-                    **ids, do_sample=False, max_new_tokens=12, eos_token_id=None
-                )[0]
+                full = model.generate(**ids, do_sample=False, max_new_tokens=12, eos_token_id=None)[
+                    0
+                ]
             want.append(full[ids.input_ids.shape[1] :].tolist())
         for _ in ("cold, batched", "warm"):
             assert [r["output_ids"] for r in engine.generate(PROMPTS, params)] == want

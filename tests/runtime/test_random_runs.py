@@ -31,7 +31,9 @@ def tiny(tmp_path_factory, model_dir):
 
 
 def random_request(rng: random.Random) -> tuple[str, dict]:
-    prompt = rng.choice(HEADS) + " ".join(rng.choices("red green blue one two".split(), k=rng.randint(1, 20)))
+    prompt = rng.choice(HEADS) + " ".join(
+        rng.choices(["red", "green", "blue", "one", "two"], k=rng.randint(1, 20))
+    )
     params = {"max_new_tokens": rng.randint(1, 25), "ignore_eos": rng.random() < 0.5}
     if rng.random() < 0.5:
         params["temperature"] = 0

@@ -15,6 +15,7 @@ The partial results are merged by their log-sum-exp (FlashAttention; FlashInfer,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 
@@ -93,9 +94,7 @@ def make_plan(rows: list[Row], device: torch.device) -> Plan:
         if not slots:
             continue
         if rows[i].count > 1:
-            plan.segments.append(
-                Segment(torch.tensor(slots, device=device), slice(*reads[i]))
-            )
+            plan.segments.append(Segment(torch.tensor(slots, device=device), slice(*reads[i])))
         else:
             short.append(i)
     if short:
@@ -155,14 +154,12 @@ def _queries(
 ) -> slice | torch.Tensor:
     """Token numbers of some rows; a slice when they lie side by side."""
     ranges = [reads[i] for i in members]
-    if all(a[1] == b[0] for a, b in zip(ranges, ranges[1:], strict=False)):
+    if all(a[1] == b[0] for a, b in pairwise(ranges)):
         return slice(ranges[0][0], ranges[-1][1])
     return torch.tensor([t for start, stop in ranges for t in range(start, stop)], device=device)
 
 
-def _pad(
-    slots: list[list[int]], queries: slice | torch.Tensor, device: torch.device
-) -> Scattered:
+def _pad(slots: list[list[int]], queries: slice | torch.Tensor, device: torch.device) -> Scattered:
     longest = max(map(len, slots))
     # Not slot 0: what was never written may be NaN, and 0 * NaN is NaN.
     padded = torch.tensor([s + s[:1] * (longest - len(s)) for s in slots], device=device)

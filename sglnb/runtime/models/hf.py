@@ -53,12 +53,16 @@ class TransformersModel(Model):
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
         self._now = (batch.plan, kv, attention)
         try:
-            return self._hf(
-                input_ids=batch.ids[None],
-                position_ids=batch.positions[None],
-                use_cache=False,
-                logits_to_keep=batch.wanted,
-            ).logits[0].float()
+            return (
+                self._hf(
+                    input_ids=batch.ids[None],
+                    position_ids=batch.positions[None],
+                    use_cache=False,
+                    logits_to_keep=batch.wanted,
+                )
+                .logits[0]
+                .float()
+            )
         finally:
             self._now = None
 
@@ -78,7 +82,5 @@ class TransformersModel(Model):
         plan, kv, attention = self._now
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-        out = attention.attend(
-            plan, module.layer_idx, kv, q, k, v, scale, sliding_window, softcap
-        )
+        out = attention.attend(plan, module.layer_idx, kv, q, k, v, scale, sliding_window, softcap)
         return out[None], None

@@ -60,9 +60,7 @@ def load_model(
             where, dtype=wanted, use_safetensors=True, trust_remote_code=False
         )
     except OSError as error:
-        raise ValueError(
-            f"model: {str(model)!r} cannot be loaded: {_first_line(error)}"
-        ) from error
+        raise ValueError(f"model: {str(model)!r} cannot be loaded: {_first_line(error)}") from error
     finally:
         if bar:
             logging.enable_progress_bar()
@@ -87,7 +85,9 @@ def pick_device(device: str) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device: {device!r} is no torch device; use 'auto', 'cpu', 'cuda'") from None
+        raise ValueError(
+            f"device: {device!r} is no torch device; use 'auto', 'cpu', 'cuda'"
+        ) from None
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {device!r} asked for, but torch sees no CUDA device; use 'auto'")
     return place
