@@ -20,8 +20,8 @@ $(VENV)/.ready: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	@echo "installing torch, Jupyter and the tests' tools into $(VENV) (some minutes) ..."
-	$(BIN)/pip install --quiet --progress-bar on "$(TORCH)"
-	$(BIN)/pip install --quiet --progress-bar on -e ".[lab,test]"
+	$(BIN)/pip install "$(TORCH)"
+	$(BIN)/pip install -e ".[lab,test]"
 	@touch $@
 
 demo: $(VENV)/.ready  ## run the tour on the embedded model; leaves out/01_tour.ipynb and .html

@@ -37,6 +37,7 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, str]:
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )
     summary = nbformat.v4.new_code_cell(SUMMARY)
     notebook.cells.append(summary)

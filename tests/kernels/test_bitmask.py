@@ -1,0 +1,49 @@
+"""The packed-mask kernel: the reference against plain Python, the kernel against the reference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sglnb.kernels.bitmask import apply_bitmask
+
+IN_INTERPRETER = """
+import torch
+from sglnb.kernels.bitmask import _launch, apply_bitmask_reference
+torch.manual_seed(0)
+for rows, vocab in [(1, 1), (1, 31), (3, 32), (2, 33), (2, 4096), (3, 5000)]:
+    bits = torch.randint(-(2**31), 2**31 - 1, (rows, -(-vocab // 32)), dtype=torch.int32)
+    logits = torch.randn(rows, vocab)
+    want = apply_bitmask_reference(logits.clone(), bits)
+    assert torch.equal(_launch(logits.clone(), bits), want), (rows, vocab)
+"""
+
+
+@given(
+    vocab=st.integers(1, 100),
+    words=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=8, max_size=8),
+)
+def test_reference_reads_bit_i_of_word_i(vocab, words):
+    width = -(-vocab // 32)
+    bits = torch.tensor([words[:width], words[4 : 4 + width]], dtype=torch.int32)
+    out = apply_bitmask(torch.zeros(2, vocab), bits)
+    for row in range(2):
+        for i in range(vocab):
+            allowed = (int(bits[row, i // 32]) >> (i % 32)) & 1
+            assert out[row, i] == (0.0 if allowed else float("-inf"))
+
+
+def test_a_wrong_shape_is_named():
+    with pytest.raises(ValueError, match=r"bits: must be \(2, 2\), got \(2, 1\)"):
+        apply_bitmask(torch.zeros(2, 33), torch.zeros(2, 1, dtype=torch.int32))
+
+
+def test_the_kernel_equals_the_reference_in_tritons_interpreter():
+    pytest.importorskip("triton", reason="triton is not installed (the gpu extra brings it)")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", IN_INTERPRETER], check=True, env=environment)
