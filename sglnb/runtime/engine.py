@@ -6,7 +6,7 @@ import atexit
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,10 +14,12 @@ import torch
 
 from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, EventLog, RequestArrived
+from .arguments import at_least_one, one_of
 from .attention import TorchAttention
 from .cache import Cache
 from .constraints import Constraint, compile_constraint
 from .core import EngineCore
+from .generate import generate
 from .models import EMBEDDED, load_model
 from .policy import POLICIES
 from .request import Request
@@ -64,13 +66,13 @@ class Engine:
         max_running: int | None = None,
         seed: int | None = None,
     ):
-        _one_of("attention", attention, ("auto", "torch"))
-        _one_of("page_size", page_size, (1,))
-        _one_of("policy", policy, tuple(POLICIES))
-        _one_of("eviction", eviction, ("lru",))
-        _at_least_one("kv_tokens", kv_tokens)
-        _at_least_one("chunk_tokens", chunk_tokens)
-        _at_least_one("max_running", max_running)
+        one_of("attention", attention, ("auto", "torch"))
+        one_of("page_size", page_size, (1,))
+        one_of("policy", policy, tuple(POLICIES))
+        one_of("eviction", eviction, ("lru",))
+        at_least_one("kv_tokens", kv_tokens)
+        at_least_one("chunk_tokens", chunk_tokens)
+        at_least_one("max_running", max_running)
         self.model_name = str(model)
         self.events = EventLog()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
@@ -253,59 +255,15 @@ class Engine:
         Raises:
             ValueError: see :meth:`submit`.
         """
-        many = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-        prompts = prompt if many else [prompt]
-        each = (
-            sampling_params
-            if isinstance(sampling_params, list)
-            else [sampling_params] * len(prompts)
+        return generate(
+            self,
+            prompt,
+            sampling_params,
+            stream=stream,
+            return_logprob=return_logprob,
+            top_logprobs_num=top_logprobs_num,
+            logprob_start_len=logprob_start_len,
         )
-        if len(each) != len(prompts):
-            raise ValueError(
-                f"sampling_params: {len(each)} given for {len(prompts)} prompts; give one dict "
-                "for all, or one for each"
-            )
-        options = {
-            "return_logprob": return_logprob,
-            "top_logprobs_num": top_logprobs_num,
-            "logprob_start_len": logprob_start_len,
-        }
-        if stream:
-            if many:
-                raise ValueError("stream: works for one prompt; got a list")
-            return self._stream(prompts[0], each[0], options)
-        requests: list[Request] = []
-        try:
-            for one, params in zip(prompts, each, strict=True):
-                requests.append(self.submit(one, params, **options))
-            results = [_as_dict(request.result()) for request in requests]
-        except BaseException:
-            for request in requests:
-                request.abort()
-            raise
-        return results if many else results[0]
-
-    def _stream(self, prompt: Any, params: Any, options: dict) -> Iterator[dict[str, Any]]:
-        news: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        request = self.submit(prompt, params, on_update=lambda r: news.put(r.done), **options)
-
-        def updates() -> Iterator[dict[str, Any]]:
-            done = False
-            try:
-                while not done:
-                    try:
-                        done = news.get(timeout=0.1)
-                    except queue.Empty:
-                        continue
-                    while not done and not news.empty():
-                        done = news.get()
-                    if request.error is not None:
-                        raise request.error
-                    yield _as_dict(request)
-            finally:
-                request.abort()
-
-        return updates()
 
     def abort(self, rid: str | None = None, run: str | None = None) -> None:
         """Stop one request, all requests of a run, or (neither given) all."""
@@ -405,11 +363,22 @@ class Engine:
                 ready.set_exception(error)
                 return
             ready.set_result(core)
-            while (command := self._inbox.get()) is not None:
-                command()
-                if not core.idle and not self._work(core, governor):
-                    break
-        core.close(EngineError("the engine was shut down"))
+            failure = EngineError("the engine was shut down")
+            try:
+                while (command := self._inbox.get()) is not None:
+                    command()
+                    if not core.idle and not self._work(core, governor):
+                        break
+            except BaseException as error:  # our own mistake: nobody may wait for ever
+                failure = EngineError(f"the engine's thread died: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                with self._closing:
+                    self.closed = True
+                while not self._inbox.empty():
+                    command = self._inbox.get()
+                    if command is not None:
+                        command()
+            core.close(failure)
 
     def _work(self, core: EngineCore, governor: ThreadGovernor) -> bool:
         """Step until there is nothing to do; False: shut down meanwhile."""
@@ -423,22 +392,3 @@ class Engine:
                         return False
                     command()
         return True
-
-
-def _as_dict(request: Request) -> dict[str, Any]:
-    return {
-        "text": request.text,
-        "output_ids": request.output_ids,
-        "meta_info": request.meta_info,
-    }
-
-
-def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        options = " or ".join(repr(k) for k in known)
-        raise ValueError(f"{name}: must be {options}, got {value!r}")
-
-
-def _at_least_one(name: str, value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise ValueError(f"{name}: must be a whole number of at least 1, got {value!r}")

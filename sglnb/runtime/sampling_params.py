@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
+
+from .arguments import number
 
 
 @dataclass(slots=True)
@@ -56,18 +57,18 @@ class SamplingParams:
 
     def validate(self) -> None:
         """Raise ValueError for the first value that is out of range."""
-        _number("max_new_tokens", self.max_new_tokens, 0, whole=True)
-        _number("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens, whole=True)
-        _number("temperature", self.temperature, 0)
-        _number("top_p", self.top_p, 0, 1, open_low=True)
-        _number("top_k", self.top_k, -1, whole=True)
+        number("max_new_tokens", self.max_new_tokens, 0, whole=True)
+        number("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens, whole=True)
+        number("temperature", self.temperature, 0)
+        number("top_p", self.top_p, 0, 1, open_low=True)
+        number("top_k", self.top_k, -1, whole=True)
         if self.top_k == 0:
             raise ValueError("top_k: must be at least 1, or -1 for all tokens, got 0")
-        _number("min_p", self.min_p, 0, 1)
+        number("min_p", self.min_p, 0, 1)
         if self.seed is not None:
-            _number("seed", self.seed, 0, whole=True)
+            number("seed", self.seed, 0, whole=True)
         for i in self.stop_token_ids or ():
-            _number("stop_token_ids", i, 0, whole=True)
+            number("stop_token_ids", i, 0, whole=True)
         if any(not isinstance(s, str) or not s for s in self.stop_strings):
             raise ValueError(f"stop: must be non-empty strings, got {self.stop!r}")
         if self.regex is not None and self.choices is not None:
@@ -92,24 +93,3 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the likeliest token is taken instead of a random one."""
         return self.temperature < 1e-6
-
-
-def _number(
-    name: str,
-    value: Any,
-    low: float,
-    high: float = math.inf,
-    *,
-    whole: bool = False,
-    open_low: bool = False,
-) -> None:
-    """Raise ValueError unless ``value`` is a (whole) number in the range."""
-    kind = int if whole else (int, float)
-    ok = isinstance(value, kind) and not isinstance(value, bool)
-    if ok and (low < value if open_low else low <= value) and value <= high:
-        return
-    what = "a whole number" if whole else "a number"
-    limits = f"over {low}" if open_low else f"at least {low}"
-    if high != math.inf:
-        limits += f" and at most {high}"
-    raise ValueError(f"{name}: must be {what} {limits}, got {value!r}")

@@ -268,6 +268,23 @@ def test_a_failing_step_ends_its_batch_and_not_the_engine(engine, monkeypatch):
     assert engine.generate(ITALY, GREEDY)["text"] == "The capital of Italy is Rome."
 
 
+def test_nobody_waits_for_ever_when_the_thread_dies(shared_data, monkeypatch):
+    """Fault injection: a bug in the scheduler itself."""
+    with Engine(str(shared_data / "checkpoints" / "stories260K"), kv_tokens=600) as engine:
+        running = engine.submit([1], LONG | {"max_new_tokens": 400})
+        while not running.output_ids:
+            time.sleep(0.001)
+
+        def broken():
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(engine._core.scheduler, "next_step", broken)
+        with pytest.raises(EngineError, match="thread died: KeyError"):
+            running.result(5)
+        with pytest.raises(EngineError, match="make a new one"):
+            engine.submit([1], GREEDY)
+
+
 def test_events_tell_the_whole_story(engine):
     engine.cache.flush()
     seen = engine.events.next_seq
@@ -345,7 +362,7 @@ def test_two_engines_live_side_by_side_and_close(engine, shared_data):
     ("arguments", "message"),
     [
         ({"policy": "best"}, "policy: must be 'lpm' or 'fcfs', got 'best'"),
-        ({"kv_tokens": 0}, "kv_tokens: must be a whole number of at least 1"),
+        ({"kv_tokens": 0}, "kv_tokens: must be a whole number at least 1"),
         ({"model": "./nothing/here"}, "model: no checkpoint at './nothing/here'"),
         ({"device": "tpu9"}, "device: 'tpu9' is no torch device"),
         ({"dtype": "int3"}, "dtype: must be 'auto' or one of"),
