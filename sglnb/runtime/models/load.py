@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +50,18 @@ def load_model(
         dtype: "auto" (float32 on a CPU, else the checkpoint's), or "float32", "bfloat16",
             "float16".
     """
-    from transformers import AutoModelForCausalLM, logging
+    from transformers import AutoModelForCausalLM
 
     place = pick_device(device)
     wanted: Any = _pick_dtype(dtype, place)
     where = resolve_model(model)
-    bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # transformers draws one per file, even for 0.1 s
     try:
-        hf = AutoModelForCausalLM.from_pretrained(
-            where, dtype=wanted, use_safetensors=True, trust_remote_code=False
-        )
+        with _bars(shown=str(model) != EMBEDDED):
+            hf = AutoModelForCausalLM.from_pretrained(
+                where, dtype=wanted, use_safetensors=True, trust_remote_code=False
+            )
     except OSError as error:
         raise ValueError(f"model: {str(model)!r} cannot be loaded: {_first_line(error)}") from error
-    finally:
-        if bar:
-            logging.enable_progress_bar()
     hf = hf.to(place).eval().requires_grad_(False)
     eos = _eos_ids(hf)
     with torch.inference_mode():
@@ -100,6 +98,21 @@ def _pick_dtype(dtype: str, place: torch.device) -> Any:
     if dtype not in names:
         raise ValueError(f"dtype: must be 'auto' or one of {', '.join(names)}, got {dtype!r}")
     return getattr(torch, dtype)
+
+
+@contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """transformers' progress bars, hidden for what loads in the blink of an eye."""
+    from transformers import logging
+
+    hide = not shown and logging.is_progress_bar_enabled()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            logging.enable_progress_bar()
 
 
 def _eos_ids(hf: Any) -> tuple[int, ...]:
