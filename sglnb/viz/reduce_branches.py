@@ -9,6 +9,8 @@ from typing import Any
 
 from sglnb.events import Event
 
+from .reduce_header import failure
+
 Branches = dict[str, Any]
 
 
@@ -69,7 +71,7 @@ def _state_joined(view: Branches, event: Any) -> None:
 def _state_ended(view: Branches, event: Any) -> None:
     row = _row(view, event.state, event.t)
     row["t1"] = event.t
-    row["error"] = event.error
+    row["error"] = failure(event.error)
 
 
 def _arrived(view: Branches, event: Any) -> None:
@@ -86,7 +88,7 @@ def _arrived(view: Branches, event: Any) -> None:
 def _matched(view: Branches, event: Any) -> None:
     bar = view["bars"].get(event.rid)
     if bar is not None and bar["scheduled"] is None:
-        bar["cached"] = event.cached
+        bar["cached"] = min(event.cached, bar["prompt"])  # forced tokens may be there too
     _scheduled(view, event)
 
 

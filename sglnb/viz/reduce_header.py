@@ -5,13 +5,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sglnb.events import Event
 
 Header = dict[str, Any]
 
-INTERRUPTS = ("KeyboardInterrupt", "RequestAborted", "CancelledError")
+_STOPS = re.compile(
+    r"(?:KeyboardInterrupt|RequestAborted|CancelledError|GenerationAborted)\b"
+    r"|(?!\w+: ).* was stopped|aborted\Z",
+    re.ASCII,
+)
+"""A stop: one of these errors, or a message of ours that says so. A line that begins with the
+name of another error is that error, whatever it says."""
+
+
+def failure(error: str) -> str:
+    """An event's ``error`` if it tells of a failure; "" when somebody stopped the work."""
+    return "" if _STOPS.match(error) else error
 
 
 def initial_header() -> Header:
@@ -52,13 +64,11 @@ def _run_started(header: Header, event: Any) -> None:
 
 
 def _run_ended(header: Header, event: Any) -> None:
-    header["error"] = event.error
-    if header["aborted"] > 0 or event.error.startswith(INTERRUPTS):
-        header["status"] = "stopped"
-    elif event.error:
-        header["status"] = "error"
+    header["error"] = failure(event.error)
+    if header["error"]:
+        header["status"] = "failed"
     else:
-        header["status"] = "done"
+        header["status"] = "stopped" if event.error else "done"
 
 
 def _arrived(header: Header, event: Any) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 from sglnb.events import Event
 
+from .reduce_header import failure
+
 Tokens = dict[str, Any]
 Row = dict[str, Any]
 
@@ -70,7 +72,7 @@ def _state_forked(view: Tokens, event: Any) -> None:
 def _state_ended(view: Tokens, event: Any) -> None:
     row = _row(view, event.state)
     row["ended"] = True
-    row["error"] = event.error
+    row["error"] = failure(event.error)
 
 
 def _variable_set(view: Tokens, event: Any) -> None:
@@ -213,7 +215,7 @@ def _matched(view: Tokens, event: Any) -> None:
             old = group["cached"]
             group["cached"] = event.cached if old is None else min(old, event.cached)
             row["cached"] = group["cached"]
-    elif row["rid"] == event.rid:
+    elif row["rid"] == event.rid or (request["purpose"] == "prefill" and not row["rid"]):
         row["cached"] = event.cached
 
 
@@ -247,7 +249,7 @@ def _finished(view: Tokens, event: Any) -> None:
     if row["rid"] == event.rid:
         row["status"] = event.reason
     if event.error:
-        row["error"] = event.error
+        row["error"] = failure(event.error)
 
 
 _STEPS = {

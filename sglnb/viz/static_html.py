@@ -33,10 +33,14 @@ _TEXT = (
     "overflow-wrap: break-word; padding: 2px 0 6px 0; max-height: 480px; overflow-y: auto"
 )
 _CACHED = "border-left: 3px solid #009E73; padding-left: 2px"
+_CACHED_END = "border-right: 2px solid #009E73; padding-right: 1px"
 _FORCED = "border-bottom: 2px dotted #E69F00; background-color: rgba(230, 159, 0, 0.14)"
 _SELECT = "border: 1px solid #888888; border-radius: 3px; padding: 0 2px"
+_TAILS = {"length": "⋯ length limit", "abort": "◼ stopped"}
+_TRACK = 260
+"""Width of the timeline in pixels."""
 _LEGEND = {
-    "sampled": "background-color: rgba(0, 114, 178, 0.28)",
+    "sampled": "background-color: rgba(30, 140, 215, 0.3)",
     "forced": _FORCED,
     "cached": _CACHED,
     "chosen": _SELECT,
@@ -94,11 +98,14 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
     parts.append(f'<div style="{_TEXT}">')
     if row["shared"] and shown:
         shared = count(row["shared"], "token")
-        parts.append(f'<span style="{_FAINT}" title="see above">⋯ {shared} shared </span>')
+        look = f"{_CACHED}; {_FAINT}" if row["cached"] else _FAINT
+        parts.append(f'<span style="{look}" title="see above">⋯ {shared} shared </span>')
     if first > row["shared"]:
         parts.append(f'<span style="{_FAINT}">⋯ {count(first - row["shared"], "token")} </span>')
     for i, token in enumerate(shown, first):
         parts.append(_token_html(row, i, token))
+    if row["status"] in _TAILS:
+        parts.append(f'<span style="{_SMALL}"> {_TAILS[row["status"]]}</span>')
     parts.append("</div>")
     for pick in row["picks"]:
         parts.append(_pick_html(pick))
@@ -113,13 +120,15 @@ def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
     if kind == "sampled":
         logprob = token["logprob"]
         p = 0.5 if logprob is None else math.exp(min(0.0, logprob))
-        styles.append(f"background-color: rgba(0, 114, 178, {0.06 + 0.26 * p:.2f})")
+        styles.append(f"background-color: rgba(30, 140, 215, {0.08 + 0.32 * p:.2f})")
     elif kind == "forced":
         styles.append(_FORCED)
     elif kind == "select":
         styles.append(_SELECT)
-    if cached and (i == row["shared"] or i == 0):
+    if cached and i == 0:
         styles.append(_CACHED)
+    if cached and i == row["cached"] - 1:
+        styles.append(_CACHED_END)
     style = f' style="{"; ".join(styles)}"' if styles else ""
     title = escape(token_title(token, cached))
     return f'<span{style} title="{title}">{escape(token["piece"]) or "∅"}</span>'
@@ -168,7 +177,11 @@ def _pick_html(pick: dict[str, Any]) -> str:
 def _branches_html(view: ViewState) -> str:
     branches = view["branches"]
     t0, t1 = branches["t0"] or 0.0, branches["t1"]
-    rows = []
+    rows = [
+        f'<div style="{_SMALL}">0 to {seconds(t1 - t0)}: '
+        + " ".join(f'{_bar(12, colour)} {word}' for word, colour in _PARTS.items())
+        + "</div>"
+    ]
     for depth, row in ordered_rows(branches["rows"], branches["order"]):
         bars = [branches["bars"][rid] for rid in row["bars"]]
         # A program may fork long before its earlier requests are done.
@@ -184,10 +197,40 @@ def _branches_html(view: ViewState) -> str:
             words.append("joined")
         label = escape(one_line(row_label(row, bars[0]["name"] if bars else "")))
         rows.append(
-            f'<div style="padding-left: {18 * depth}px"><b>{label}</b> '
+            f'<div style="white-space: nowrap">{_track_html(bars, t0, t1)} '
+            f'<span style="padding-left: {18 * depth}px"><b>{label}</b></span> '
             f'<span style="{_FAINT}">{" · ".join(words)}</span></div>'
         )
-    return f'<details><summary style="cursor: pointer">branches</summary>{"".join(rows)}</details>'
+    body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'
+    return f'<details><summary style="cursor: pointer">branches</summary>{body}</details>'
+
+
+_PARTS = {"waits": "rgba(128, 128, 128, 0.3)", "reads the prompt": "#999999", "writes": "#0072B2"}
+
+
+def _bar(width: int, colour: str) -> str:
+    return (
+        f'<span style="display: inline-block; width: {width}px; height: 9px; '
+        f'background-color: {colour}"></span>'
+    )
+
+
+def _track_html(bars: list[dict[str, Any]], t0: float, t1: float) -> str:
+    """One state's requests on the time axis. They follow each other; where they overlap (the
+    choices of a select), the later one shows from where the earlier one ends."""
+    scale, at, parts = _TRACK / max(1e-9, t1 - t0), 0, []
+    clear, (waits, reads, writes) = "transparent", _PARTS.values()
+    for bar in bars:
+        end = t1 if bar["end"] is None else bar["end"]
+        scheduled = end if bar["scheduled"] is None else bar["scheduled"]
+        first = end if bar["first"] is None else bar["first"]
+        stretches = ((bar["arrived"], clear), (scheduled, waits), (first, reads), (end, writes))
+        for until, colour in stretches:
+            to = round((until - t0) * scale)
+            if to > at:
+                parts.append(_bar(to - at, colour))
+                at = to
+    return f'<span style="display: inline-block; width: {_TRACK}px">{"".join(parts)}</span>'
 
 
 def _tree_html(tree: Tree, keep: Iterable[int]) -> str:

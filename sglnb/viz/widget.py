@@ -13,6 +13,7 @@ from sglnb.events import EventLog
 
 from .assets import css, esm
 from .publisher import Publisher
+from .text import clip_middle, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,11 @@ class RunView(anywidget.AnyWidget):
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda data, default: default
         self._publisher = Publisher(log, run, self._send_events, self._save)
+
+    def __repr__(self) -> str:
+        """What a notebook shows where the widget cannot be drawn."""
+        name = clip_middle(one_line(self.title or self.run or "run"), 40)
+        return f"{name}: live view (needs its kernel; the saved picture follows)"
 
     def finish(self) -> None:
         """Show the last events, save the final state and stop the publisher."""

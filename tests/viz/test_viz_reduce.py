@@ -9,8 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from viz_logs import NAMES, load, run_of
+from viz_node import run_node
 
-from sglnb.events import NodeInserted, NodeSplit, RequestArrived, StateForked, StateStarted
+from sglnb.events import (
+    NodeInserted,
+    NodeSplit,
+    RequestArrived,
+    RequestFinished,
+    RunEnded,
+    RunStarted,
+    StateEnded,
+    StateForked,
+    StateStarted,
+)
 from sglnb.viz import fold, initial, reduce, run_events
 from sglnb.viz.plain import ordered_rows
 from sglnb.viz.reduce_tree import KEEP, initial_tree, node_tokens, reduce_tree
@@ -97,7 +108,7 @@ def test_the_header_counts_and_ends():
     header = fold(load("regex"))["header"]
     assert (header["status"], header["completion"], header["forced"]) == ("done", 30, 25)
     stopped = fold(load("eviction"))["header"]
-    assert (stopped["status"], stopped["error"]) == ("stopped", "KeyboardInterrupt")
+    assert (stopped["status"], stopped["error"]) == ("stopped", "")
     assert stopped["active"] == 0
 
 
@@ -171,3 +182,29 @@ def test_one_event_at_a_time_is_the_same():
     for event in load("forks"):
         view = reduce(view, event)
     assert view == fold(load("forks"))
+
+
+STOPS = [
+    "KeyboardInterrupt",
+    "gen('story') at line 3 was stopped: generation 'story' was stopped",
+    "1 of 2 branches failed (1); branch 1: gen('a') at line 2 was stopped: the run was stopped",
+    "the run was stopped",
+]
+FAILURES = ["ValueError: it was stopped", "gen('a') at line 2 failed: ValueError: no", "oops"]
+
+
+@pytest.mark.parametrize("error", STOPS + FAILURES)
+def test_a_stop_is_told_from_a_failure(error):
+    """Also in JavaScript, and whatever else was aborted on the way."""
+    log = [RunStarted(run="x"), StateStarted(run="x", state="s"),
+           RequestArrived(rid="r", run="x", state="s", name="a", purpose="gen", ids=[1],
+                          pieces=["a"]),
+           RequestFinished(rid="r", reason="abort", error="generation 'a' was stopped"),
+           StateEnded(run="x", state="s", error=error), RunEnded(run="x", error=error)]  # fmt: skip
+    view = fold(log)
+    failed = error in FAILURES
+    assert view["header"]["status"] == ("failed" if failed else "stopped")
+    assert view["header"]["error"] == (error if failed else "")
+    assert view["tokens"]["rows"]["s"]["error"] == (error if failed else "")
+    code = "const { fold } = await import(staticUrl + '/reduce.js'); output(fold(input));"
+    assert run_node(code, [event.to_dict() for event in log]) == json.loads(json.dumps(view))

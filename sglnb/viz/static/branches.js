@@ -145,6 +145,7 @@ export function makeBranchesPane(hooks) {
       const steps = axisTicks(scale.span);
       keyed(axis, ticks, steps, (t) => t, () => make("span"), (element, t) => {
         element.style.left = `${(100 * t) / scale.span}%`;
+        element.classList.toggle("last", t > 0.95 * scale.span);
         setText(element, tickText(t, steps[1] ?? 1));
       });
       setText(more, all.length > items.length ? `+${countOf(all.length - items.length, "branch row")}` : "");

@@ -280,6 +280,6 @@ export function barWords(bar, now) {
   }
   words.push(`${groupDigits(bar.cached)} of ${countOf(bar.prompt, "prompt token")} cached`);
   if (bar.tokens) words.push(countOf(bar.tokens, "token"));
-  if (bar.reason === "abort") words.push("aborted");
+  if (bar.reason === "abort") words.push("stopped");
   return words.join(" · ");
 }

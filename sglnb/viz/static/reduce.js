@@ -4,7 +4,12 @@
 // Events are plain objects as Event.to_dict() makes them. Tables keyed by names that come from
 // outside have no prototype, so that a state called "__proto__" is a name like any other.
 
-const INTERRUPTS = ["KeyboardInterrupt", "RequestAborted", "CancelledError"];
+// A stop: one of these errors, or a message of ours that says so. A line that begins with the
+// name of another error is that error, whatever it says.
+const STOPS = /^(?:(?:KeyboardInterrupt|RequestAborted|CancelledError|GenerationAborted)\b|(?!\w+: ).* was stopped|aborted$)/;
+
+/** An event's `error` if it tells of a failure; "" when somebody stopped the work. */
+const failure = (error) => (STOPS.test(error) ? "" : error);
 const KEEP = 24;
 const MAX_GHOSTS = 40;
 const UNSEEN = 8;
@@ -72,10 +77,9 @@ const HEADER_STEPS = {
     header.t0 = event.t;
   },
   run_ended(header, event) {
-    header.error = event.error;
-    const interrupted = INTERRUPTS.some((name) => event.error.startsWith(name));
-    if (header.aborted > 0 || interrupted) header.status = "stopped";
-    else header.status = event.error ? "error" : "done";
+    header.error = failure(event.error);
+    if (header.error) header.status = "failed";
+    else header.status = event.error ? "stopped" : "done";
   },
   request_arrived(header, event) {
     header.requests += 1;
@@ -227,7 +231,7 @@ const TOKEN_STEPS = {
   state_ended(view, event) {
     const row = tokenRow(view, event.state);
     row.ended = true;
-    row.error = event.error;
+    row.error = failure(event.error);
   },
   variable_set(view, event) {
     const row = tokenRow(view, event.state);
@@ -276,7 +280,9 @@ const TOKEN_STEPS = {
         group.cached = old === null ? event.cached : Math.min(old, event.cached);
         row.cached = group.cached;
       }
-    } else if (row.rid === event.rid) row.cached = event.cached;
+    } else if (row.rid === event.rid || (request.purpose === "prefill" && !row.rid)) {
+      row.cached = event.cached;
+    }
   },
   tokens(view, event) {
     const request = view.requests[event.rid];
@@ -299,7 +305,7 @@ const TOKEN_STEPS = {
     request.done = true;
     const row = view.rows[request.row];
     if (row.rid === event.rid) row.status = event.reason;
-    if (event.error) row.error = event.error;
+    if (event.error) row.error = failure(event.error);
   },
 };
 
@@ -464,7 +470,7 @@ const BRANCH_STEPS = {
   state_ended(view, event) {
     const row = branchRow(view, event.state, event.t);
     row.t1 = event.t;
-    row.error = event.error;
+    row.error = failure(event.error);
   },
   request_arrived(view, event) {
     const key = event.state || event.rid;
@@ -478,7 +484,7 @@ const BRANCH_STEPS = {
   },
   request_matched(view, event) {
     const bar = view.bars[event.rid];
-    if (bar && bar.scheduled === null) bar.cached = event.cached;
+    if (bar?.scheduled === null) bar.cached = Math.min(event.cached, bar.prompt);
     beginPrefill(view, event);
   },
   request_scheduled: beginPrefill,

@@ -110,6 +110,7 @@ export function makeTokensPane(hooks) {
     const own = open ? 0 : Math.min(row.shared, row.shown);
     setAttr(part.fold, "hidden", row.shared === 0 || row.shown === 0);
     setAttr(part.fold, "aria-expanded", String(open));
+    part.fold.classList.toggle("is-cached", !open && row.cached > 0);
     setText(part.fold, open ? "fold" : `⋯ ${countOf(row.shared, "token")} shared`);
     let start = own;
     if (row.shown - own > MAX_SPANS) {
@@ -148,7 +149,7 @@ export function makeTokensPane(hooks) {
         part.spans.push(span);
         added.append(span);
       }
-      paint(span, row, start + j, j === 0);
+      paint(span, row, start + j, j === 0 && (start === 0 || start !== row.shared));
     }
     if (added.childNodes.length) part.flow.insertBefore(added, part.tail);
     part.last = { tokens: row.tokens, start, cached: row.cached, spaces };

@@ -6,7 +6,7 @@ import { clipMiddle, countOf, groupDigits, nodeText, oneLine, outline, pathTo, t
 import { nodeTokens } from "./reduce.js";
 
 const GHOST_SECONDS = 2;
-const LABELS = [44, 34, 26, 20];
+const LABELS = [44, 34, 26, 20, 14];
 
 export function makeTreePane(hooks) {
   const svg = makeSvg("svg", { class: "tree-svg", role: "tree", "aria-label": "radix tree of cached prefixes" });

@@ -7,6 +7,7 @@ import { initial, reduce, nodeTokens } from "./reduce.js";
 import { makeDecoder } from "./wire.js";
 import { countOf, groupDigits, oneLine, pathTo, secondsText, visible } from "./layout.js";
 import { make, setAttr, setText } from "./dom.js";
+import { makeCard } from "./card.js";
 import { makeTokensPane, tokenCard } from "./tokens.js";
 import { makeTreePane, nodeCard } from "./tree.js";
 import { makeBranchesPane } from "./branches.js";
@@ -15,9 +16,6 @@ const REPLAY_SECONDS = 8;
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
 const TREE_KINDS = new Set(["cache_snapshot", "node_inserted", "node_split", "node_hit", "node_locked", "node_evicted"]);
 const TREE_SHARE = 6;
-const STATUS = {
-  waiting: "waiting", running: "running", done: "done", error: "failed", stopped: "stopped",
-};
 
 /** The events received so far and where among them the view stands. */
 function makeStore() {
@@ -84,7 +82,7 @@ function button(text, label, className = "") {
 export function render({ model, el }) {
   const store = makeStore();
   const root = make("div", { class: "sglnb", role: "region", "aria-label": "sglnb run", "data-lm-suppress-shortcuts": "true" });
-  const card = make("div", { class: "card", role: "tooltip", hidden: true });
+  const card = makeCard(root);
   let selection = null;
   let hovered = null;
   let dirty = false;
@@ -152,7 +150,7 @@ export function render({ model, el }) {
   const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "replay position" });
   const where = make("span", { class: "small number where" });
   const replay = make("div", { class: "replay" }, back, play, forward, slider, where);
-  root.append(header, error, grid, replay, note, card);
+  root.append(header, error, grid, replay, note, card.element);
   el.append(root);
 
   // -- drawing --
@@ -219,7 +217,7 @@ export function render({ model, el }) {
   function drawHeader(head, running, view) {
     setText(name, oneLine(head.title || model.get("title") || head.run || "run"));
     root.dataset.status = head.status;
-    setText(statusWord, STATUS[head.status] ?? head.status);
+    setText(statusWord, head.status);
     const chosen = Object.values(view.tokens.rows).reduce((sum, row) => sum + row.picks.length, 0);
     const texts = {
       sampled: countOf(head.completion, "token"),
@@ -277,7 +275,7 @@ export function render({ model, el }) {
       panes.tree.light([], undefined);
       panes.branches.light(new Set(), new Set());
       panes.tokens.light(filterTest());
-      setAttr(card, "hidden", true);
+      card.hide();
       return;
     }
     let content = [];
@@ -309,8 +307,7 @@ export function render({ model, el }) {
         && (token.rid === selection.rid || (token.kind !== "sampled" && token.kind !== "forced" && pos < (bar?.prompt ?? 0))));
       content = selection.words.split(" · ").map((text, i) => make("div", { class: i ? "small" : "card-line", text }));
     }
-    card.replaceChildren(...content);
-    placeCard();
+    card.show(content, hovered);
   }
 
   /** The deepest node of the row's newest request that reached the tree. */
@@ -330,19 +327,6 @@ export function render({ model, el }) {
       if (pos < end) return key;
     }
     return undefined;
-  }
-
-  function placeCard() {
-    if (!hovered?.isConnected) return setAttr(card, "hidden", true);
-    setAttr(card, "hidden", false);
-    const frame = root.getBoundingClientRect();
-    const rects = hovered.getClientRects();
-    const at = rects[rects.length - 1] ?? hovered.getBoundingClientRect();
-    const width = card.offsetWidth;
-    const left = Math.min(Math.max(4, at.left - frame.left), Math.max(4, frame.width - width - 4));
-    const below = at.bottom + 8 + card.offsetHeight < innerHeight || at.top < card.offsetHeight + 8;
-    card.style.left = `${left}px`;
-    card.style.top = `${below ? at.bottom - frame.top + 6 : at.top - frame.top - card.offsetHeight - 6}px`;
   }
 
   let filter = null;
@@ -449,6 +433,7 @@ export function render({ model, el }) {
     model.off("msg:custom", onMessage);
     model.off("change:saved", onSaved);
     watcher.disconnect();
+    card.close();
     clearInterval(clock);
     clearTimeout(tree.later);
     pause();
