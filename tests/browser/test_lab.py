@@ -49,6 +49,9 @@ def test_tokens_grow_while_the_cell_is_busy_and_stop_keeps_them(lab, open_notebo
     assert kept >= seen[-1], "nothing that was shown is taken back"
     told = notebook.output(1).inner_text()
     assert "Interrupt" in told
+    view = notebook.output(1).locator(".sglnb")
+    assert view.locator(".status").inner_text() == "stopped"
+    assert view.locator(".error:visible").count() == 0, "a stop is no failure"
     page.screenshot(path=lab.shots / "stopped.png")
 
     length, status = notebook.run(2).split()
@@ -71,7 +74,12 @@ def test_tokens_tell_their_probability_by_hover_and_keyboard(lab, open_notebook,
     card = notebook.output(1).locator(".card:not([hidden])")
     assert "%" in card.inner_text()
     assert card.locator(".alt").count() == 5
+    assert_whole(page, card)
     page.screenshot(path=lab.shots / "card.png")
+    notebook.output(1).locator(".pane-tree .node").last.hover()
+    assert "position" in card.inner_text()
+    assert_whole(page, card)
+    page.screenshot(path=lab.shots / "card-tree.png")
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     sampled.first.click()
     first = card.inner_text()
@@ -80,6 +88,67 @@ def test_tokens_tell_their_probability_by_hover_and_keyboard(lab, open_notebook,
     for key in "bdx":
         page.keyboard.press(key)
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells, "no key reaches the notebook"
+
+
+def assert_whole(page, card):
+    """The card is inside the window and nothing, as an output's edge, cuts it off."""
+    box, window = card.bounding_box(), page.viewport_size
+    assert box["x"] >= 0
+    assert box["y"] >= 0
+    assert box["x"] + box["width"] <= window["width"]
+    assert box["y"] + box["height"] <= window["height"]
+    on_top = card.evaluate("""card => {
+        card.style.pointerEvents = "auto"; // else the point would be what lies under it
+        const { left, top, right, bottom } = card.getBoundingClientRect();
+        const points = [[left, top], [right, top], [left, bottom], [right, bottom]];
+        const cx = (left + right) / 2, cy = (top + bottom) / 2;
+        const hits = points.map(([x, y]) => card.contains(document.elementFromPoint(
+            x + Math.sign(cx - x) * 8, y + Math.sign(cy - y) * 4)));
+        card.style.pointerEvents = "";
+        return hits;
+    }""")
+    assert on_top == [True] * 4
+
+
+def test_views_are_readable_in_the_dark_theme(lab, open_notebook, page):
+    notebook = open_notebook(lab.notebook("dark.ipynb", [LOAD, FORKS]))
+    notebook.run(0)
+    theme = """name => window.jupyterapp.commands.execute(
+        'apputils:change-theme', { theme: name })"""
+    try:
+        page.evaluate(theme, "JupyterLab Dark")
+        page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+        notebook.run(1)
+        page.locator(".jp-CodeCell").nth(1).scroll_into_view_if_needed()
+        notebook.output(1).locator(".pane-tokens .sampled[role=option]").first.hover()
+        page.screenshot(path=lab.shots / "dark.png")
+        faint = notebook.output(1).locator(".sglnb").evaluate(CONTRAST)
+        assert faint == []
+    finally:
+        page.evaluate(theme, "JupyterLab Light")
+        page.wait_for_selector("body[data-jp-theme-light=true]", state="attached")
+
+
+# Texts of the view whose colour is within 3:1 of the cell's ground (WCAG 2's formula).
+CONTRAST = """root => {
+    const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const light = (colour) => rgb(colour).slice(0, 3).map((c) => c / 255)
+        .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    let ground = root;
+    while (ground.parentElement && rgb(getComputedStyle(ground).backgroundColor)[3] === 0) {
+        ground = ground.parentElement;
+    }
+    const behind = light(getComputedStyle(ground).backgroundColor);
+    const out = [];
+    for (const each of root.querySelectorAll("*")) {
+        if (!each.offsetParent || each.closest(".card") || !each.innerText?.trim()) continue;
+        const own = light(getComputedStyle(each).color);
+        const ratio = (Math.max(own, behind) + 0.05) / (Math.min(own, behind) + 0.05);
+        if (ratio < 3) out.push(`${each.className}: ${ratio.toFixed(1)}`);
+    }
+    return out;
+}"""
 
 
 def test_hostile_text_is_text_everywhere(lab, open_notebook, page):
@@ -126,6 +195,8 @@ def test_the_saved_notebook_shows_its_pictures_without_a_kernel(lab, open_notebo
     assert "7 + 15" in text
     assert "tokens" in text
     assert "Error displaying widget" not in text
+    assert "live view (needs its kernel" in text
+    assert " object at 0x" not in text
     page.screenshot(path=lab.shots / "saved.png")
 
 
