@@ -77,7 +77,7 @@ class Match(NamedTuple):
     node: Node
     """The deepest node of the matched path (the root when nothing matched)."""
     slots: list[int]
-    """KV slots of the matched tokens, in order."""
+    """KV slots of the matched tokens, in order; never more than ``node`` reaches."""
 
 
 class Peek(NamedTuple):
@@ -140,13 +140,16 @@ class RadixTree:
                 break
         return Peek(node, length, within)
 
-    def find(self, ids: list[int]) -> Match:
-        """The longest stored prefix of ``ids``. An edge that matches in part is split, so that
-        the match ends at a node. Use and hits are left as they are."""
-        node, _, within = self.peek(ids)
-        if 0 < within < len(node.key):
+    def find(self, ids: list[int], limit: int | None = None) -> Match:
+        """The longest stored prefix of ``ids[:limit]``. An edge that matches in part is split, so
+        that the match ends at a node; but not where only ``limit`` ends the match and ``ids``
+        goes on along the edge: the node reaches further than the slots then. Use and hits are
+        left as they are."""
+        node, length, within = self.peek(ids if limit is None else ids[:limit])
+        goes_on = length < len(ids) and within < len(node.key) and node.key[within] == ids[length]
+        if 0 < within < len(node.key) and not goes_on:
             node = self._split(node, within)
-        return Match(node, [slot for used in node.path() for slot in used.slots])
+        return Match(node, [slot for used in node.path() for slot in used.slots][:length])
 
     def hit(self, node: Node, rid: str = "") -> None:
         """A request reuses the path to ``node``: count it, and mark it as used now."""

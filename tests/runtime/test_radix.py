@@ -170,6 +170,16 @@ def test_unlocking_too_often_is_an_error():
         tree.unlock(node)
 
 
+def test_a_prompt_that_is_stored_whole_is_not_cut_before_its_last_token():
+    tree = RadixTree(lambda slots: None)
+    tree.insert([1, 2, 3, 4], [10, 11, 12, 13])
+    match = tree.find([1, 2, 3], 2)
+    assert match.slots == [10, 11]
+    assert tree.count == 1
+    match = tree.find([1, 2, 9], 2)
+    assert (match.slots, match.node.depth(), tree.count) == ([10, 11], 2, 2)
+
+
 def test_common_prefix():
     for n in range(20):
         key, ids = list(range(20)), list(range(100, 103)) + list(range(20))
