@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from scripted import ScriptedBackend
+
+from sglnb.language.run import current_run
+
+
+@pytest.fixture(autouse=True)
+def no_run_is_left_open() -> Iterator[None]:
+    """Programs of later tests would belong to it."""
+    yield
+    assert current_run() is None
 
 
 @pytest.fixture

@@ -144,6 +144,8 @@ def test_variable_of_another_state(held):
     b += SglVariable("nope", a)
     assert isinstance(b.error(), GenerationError)
     assert isinstance(b.error().cause, UnknownVariable)
+    sgl.finish_run(b)
+    sgl.finish_run(a)
 
 
 # -- roles and scopes ----------------------------------------------------------------------
