@@ -14,6 +14,7 @@ from .ir import (
     SglSelect,
     as_expr,
     caller,
+    check_unicode,
 )
 from .sampling import check, dtype_name, given
 
@@ -68,7 +69,7 @@ def gen(
     if choices is not None:
         if regex is not None or dtype is not None:
             raise ValueError("choices: cannot be combined with regex or dtype")
-        return _select(name, choices, 0.0, choices_method, where)
+        return _select(name, choices, temperature or 0.0, choices_method, where)
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
     if dtype is not None and regex is not None:
@@ -191,7 +192,9 @@ def _select(name, choices, temperature, method, where) -> SglSelect:
         raise ValueError(f"choices: must be a non-empty list of strings, got {choices!r}")
     if any(not isinstance(c, str) or not c for c in choices):
         raise ValueError(f"choices: must be non-empty strings, got {list(choices)!r}")
-    if temperature > 1e-5:
+    for choice in choices:
+        check_unicode("choices", choice)
+    if temperature != 0:
         raise ValueError(f"temperature: select takes only 0, got {temperature!r}")
     if method is None:
         method = token_length_normalized

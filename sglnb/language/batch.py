@@ -60,8 +60,14 @@ def rows_of(batch: Iterable[Any], names: list[str]) -> list[dict[str, Any]]:
     """The arguments of each row as a fresh dict; ``names`` are those of the parameters.
 
     Raises:
-        TypeError: a row is neither a dict nor a list of values.
+        TypeError: no list of rows, or a row is neither a dict nor a list of values.
     """
+    if hasattr(batch, "to_dict"):
+        raise TypeError("batch_kwargs: must be a list of rows; for a table: df.to_dict('records')")
+    if isinstance(batch, (str, dict)) or not isinstance(batch, Iterable):
+        raise TypeError(
+            f"batch_kwargs: must be a list of rows, got {type(batch).__name__} {batch!r:.60}"
+        )
     rows = []
     for i, row in enumerate(batch):
         if isinstance(row, dict):

@@ -72,8 +72,10 @@ class UnknownVariable(SglError, KeyError):
 
 
 def one_line(error: BaseException) -> str:
-    """``Type: message`` on one line; only the message for our own errors."""
-    text = " ".join(str(error).split())
+    """``Type: message`` on one line; only the message for our own errors. A caret under a
+    place would point nowhere there."""
+    lines = (line for line in str(error).splitlines() if line.strip() != "^")
+    text = " ".join(" ".join(lines).split())
     if isinstance(error, SglError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

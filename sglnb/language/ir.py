@@ -43,9 +43,10 @@ def as_expr(value: Any) -> SglExpr:
     """``value`` as an expression.
 
     Raises:
-        TypeError: it is neither text nor an expression.
+        TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
     if isinstance(value, str):
+        check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
         return value
@@ -55,6 +56,17 @@ def as_expr(value: Any) -> SglExpr:
         f"cannot append {type(value).__name__} {value!r:.60}; "
         "append a string (str(...)) or an expression such as gen(...)"
     )
+
+
+def check_unicode(name: str, text: str) -> None:
+    """ValueError, which begins with ``name``, for a text that no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name}: has a lone surrogate {text[error.start]!r} at position {error.start}, half "
+            "of a character; mend it with text.encode('utf-8', 'replace').decode()"
+        ) from None
 
 
 def _parts(expr: SglExpr) -> list[SglExpr]:

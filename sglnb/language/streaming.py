@@ -92,7 +92,8 @@ def text_iter(ex: StreamExecutor, name: str | None = None) -> Iterator[str]:
 async def text_async_iter(
     ex: StreamExecutor, name: str | None = None, return_meta_data: bool = False
 ) -> AsyncIterator[Any]:
-    """As :func:`text_iter` in a running event loop, whose thread is never blocked."""
+    """As :func:`text_iter` in a running event loop, whose thread is never blocked. When the
+    task that waits here is cancelled, the run is stopped."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
     source = TextSource(ex, name)
 
@@ -117,6 +118,9 @@ async def text_async_iter(
                 await news.wait()
         if look.error is not None:
             raise _fresh(look.error)
+    except asyncio.CancelledError:  # Ctrl-C in a cell with a top-level await comes as this
+        ex.run.abort()
+        raise
     finally:
         ex.unwatch(tell)
 

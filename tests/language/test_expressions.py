@@ -45,6 +45,20 @@ def test_only_text_and_expressions_can_be_added(value):
         sgl.gen("x") + value
 
 
+def test_text_that_is_not_unicode_is_told_on_its_line(backend):
+    state = sgl.start_state(backend)
+    for append in (
+        lambda: state.__iadd__("caf\ud83d"),
+        lambda: state.user("caf\ud83d"),
+        lambda: sgl.gen("x") + "caf\ud83d",
+    ):
+        with pytest.raises(ValueError, match=r"lone surrogate '\\ud83d' at position 3.*replace"):
+            append()
+    state += "fine \U0001f600"
+    assert state.text() == "fine \U0001f600"
+    sgl.finish_run(state)
+
+
 def test_gen_with_choices_is_a_select():
     expr = sgl.gen("x", choices=["a", "b"], choices_method="greedy_token_selection")
     assert isinstance(expr, SglSelect)
@@ -71,6 +85,9 @@ def test_gen_with_choices_is_a_select():
         (lambda: sgl.select("x"), ValueError, "choices: is missing"),
         (lambda: sgl.select("x", ["a", ""]), ValueError, "choices: must be non-empty strings"),
         (lambda: sgl.select("x", ["a"], temperature=1), ValueError, "temperature: "),
+        (lambda: sgl.select("x", ["a"], temperature="0"), ValueError, "temperature: select takes"),
+        (lambda: sgl.select("x", ["a"], temperature=None), ValueError, "temperature: select takes"),
+        (lambda: sgl.select("x", ["a", "b\ud800"]), ValueError, "choices: has a lone surrogate"),
         (lambda: sgl.select("x", ["a"], choices_method="best"), ValueError, "choices_method: "),
         (lambda: sgl.gen(3), TypeError, "name: must be a string"),
         (lambda: sgl.gen("x", top_logprobs_num=-1), ValueError, "top_logprobs_num: "),

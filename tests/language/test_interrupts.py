@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
@@ -70,6 +71,27 @@ def test_ctrl_c_in_text_iter(held):
         list(s.text_iter("x"))
     assert held.requests[0].aborted
     sgl.finish_run(s)
+
+
+def test_ctrl_c_in_an_async_stream(held):
+    """A kernel turns it into a cancellation of the cell's task."""
+
+    @sgl.function
+    def program(s):
+        s += "a" + sgl.gen("x")
+
+    async def cell():
+        state = program.run(backend=held, stream=True)
+        reader = asyncio.create_task(anext(state.text_async_iter("x")))
+        await asyncio.sleep(0.2)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        return state
+
+    state = asyncio.run(cell())
+    assert held.requests[0].aborted
+    assert isinstance(state.error(), RequestAborted)
 
 
 def test_ctrl_c_in_join_stops_all_branches(held):
