@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class StreamExecutor(OperationQueue):
         self.prefilled = 0
         """Length of the text that the engine is known to have seen."""
         self.body_thread: threading.Thread | None = None
-        """Where the program's body is going on, for ``run(stream=True)``."""
+        """Where the program's body is going on, if not with who made the state."""
         if parent is not None:
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
@@ -140,6 +141,24 @@ class StreamExecutor(OperationQueue):
         """Whether the program's body goes on in another thread and may append more."""
         body = self.body_thread
         return body is not None and body is not threading.current_thread()
+
+    def start_body(self, work: Callable[[], None], name: str) -> None:
+        """Call ``work``, which holds the body and must not raise, in a thread of its own with
+        a copy of this context. Readers elsewhere wait for what it may still append."""
+
+        def body() -> None:
+            try:
+                work()
+            finally:
+                with self.cond:
+                    self.body_thread = None
+                    self.cond.notify_all()
+                self.updated()
+
+        self.body_thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(body,), name=name, daemon=True
+        )
+        self.body_thread.start()
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Wait for ``ready()``; Ctrl-C stops the run and is raised again."""

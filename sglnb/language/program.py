@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .backend import Backend
@@ -200,26 +199,12 @@ class SglFunction:
 
     def _start_thread(self, run: ProgramRun, own: bool, state: ProgramState, *rest: Any) -> None:
         """:meth:`_execute` in a thread; what it raises is kept for who reads the state."""
-        executor = state.stream_executor
 
         def work() -> None:
-            try:
+            with suppress(BaseException):  # the state has it: fail_body()
                 self._execute(run, own, state, *rest)
-            except BaseException as error:  # the state has it: fail_body()
-                del error
-            finally:
-                with executor.cond:
-                    executor.body_thread = None
-                    executor.cond.notify_all()
-                executor.updated()
 
-        executor.body_thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(work,),
-            name=f"sglnb-{self.__name__}",
-            daemon=True,
-        )
-        executor.body_thread.start()
+        state.stream_executor.start_body(work, f"sglnb-{self.__name__}")
 
 
 def function(func: Callable[..., Any] | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -15,7 +14,7 @@ from .names import lend, lent_names, snapshot
 from .run import Run
 from .show import place_static, show_live
 from .source import CellCode
-from .tracebacks import clean, point_at
+from .tracebacks import clean, point_at, user_lines
 
 
 def run_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
@@ -65,17 +64,18 @@ def run_behind(shell: InteractiveShell, run: Run, code: CellCode, defaults: dict
             live.finish()
         show_picture()
 
-    threading.Thread(target=context.run, args=(work,), name=f"sglnb-{run.id}", daemon=True).start()
+    context.run(run.state.stream_executor.start_body, work, f"sglnb-{run.id}")
 
 
 def failure(
     shell: InteractiveShell, run: Run, error: BaseException, filename: str
 ) -> BaseException:
-    """``error`` as the cell is to show it: at the line of the gen that failed."""
+    """``error`` as the cell is to show it: at the line of the gen that failed, or where a
+    gen of another cell was read."""
     if run.stopped:
         return clean(shell, KeyboardInterrupt(f"{run.id} was stopped; its text so far is kept"))
     origin = _origin(error)
-    if origin is not None and origin.where[0] == filename:
+    if origin is not None and (origin.where[0] == filename or not user_lines(error)):
         error = point_at(error, *origin.where)
     return clean(shell, error)
 

@@ -74,6 +74,7 @@ def test_backslashes_of_paths_stay():
         ("--view toknes", "did you mean tokens?"),
         ("--seed", "--seed: expected one argument"),
         ("-o 3x", "expected the name of a variable, got '3x'"),
+        ("-o for", "expected the name of a variable, got 'for'"),
         ("3x << ", "before <<: expected the name of a variable"),
         ("a << -o b", "not both"),
         ("--stop 'a", "a quote is opened but not closed"),

@@ -1,5 +1,7 @@
 """The magics on the embedded model, in a shell without a front end."""
 
+import threading
+
 import pytest
 
 from sglnb import ContextLengthError, GenerationError, get_default_backend
@@ -100,6 +102,24 @@ def test_errors_of_generations_point_at_the_gen(ip, capsys):
     assert "gen('a') at line 3 failed" in text
 
 
+def test_errors_of_generations_point_into_other_cells(ip, capsys):
+    run(
+        ip,
+        "import sglnb\ndef ask(s):\n    s += 'x ' * 9000\n    s += sglnb.gen('a')\n",
+    )
+    fail(ip, "%%sgl\nask(s)\n")
+    assert "Cell In[1], line 4" in capsys.readouterr().out
+    fail(ip, "%%sgl\nask(s)\ns['a']\n")
+    assert "Cell In[3], line 3" in capsys.readouterr().out
+
+
+def test_places_in_a_regex_are_told_on_one_line(ip, capsys):
+    fail(ip, '%%sgl\ns += "Hi" + gen("a", regex="(?=b)b")\n')
+    text = capsys.readouterr().out
+    assert "lookaround at position 0" in text
+    assert "^" not in text
+
+
 def test_a_branch_that_nobody_joined_fails_the_cell(ip, capsys):
     fail(ip, '%%sgl\nb = s.fork(2)\nb[1] += "x " * 9000\nb[1] += gen("a")\n')
     assert "Cell In[1], line 4" in capsys.readouterr().out
@@ -138,6 +158,19 @@ def test_background(ip):
     assert ip.user_ns["a"] == found["a"]
     assert ip.user_ns["m"] == 1
     assert "s" not in ip.user_ns
+
+
+def test_variables_of_a_background_run_are_waited_for(ip):
+    run(ip, "import threading; gate = threading.Event()")
+    found = run(
+        ip, '%%sgl --bg\ngate.wait(20)\ns += "Hi" + gen("a", max_tokens=3, ignore_eos=True)\n'
+    )
+    threading.Timer(0.1, ip.user_ns["gate"].set).start()
+    assert found["a"]
+    assert found.wait(20)
+    assert found.status == "done"
+    found.state += "!"  # and it lives on
+    assert found.state.text().endswith("!")
 
 
 def test_background_errors_come_with_await(ip, capsys):
