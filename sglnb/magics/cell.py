@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
+from contextvars import Context
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -44,14 +44,10 @@ def run_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
         display(run.value)
 
 
-def run_behind(shell: InteractiveShell, run: Run, code: CellCode, defaults: dict[str, Any]) -> None:
-    """Begin the run, let it go on in a thread of its own and return at once."""
+def run_behind(shell: InteractiveShell, run: Run, code: CellCode, context: Context) -> None:
+    """Let what has begun in ``context`` go on in a thread of its own and return at once."""
     live = show_live(run, foreground=False)
     show_picture = place_static(run)
-    # In a copy of the cell's context the thread's prints appear under this cell, and only
-    # programs called there belong to the run, not those of the cells that come.
-    context = contextvars.copy_context()
-    context.run(run.begin, defaults)
     names = lent_names(run.state)
 
     def body() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,12 @@ class SglMagics(Magics):
         run = Run(backend, title=title, view=command.view or self.view)
         defaults = self._defaults(command)
         if command.background:
-            run_behind(self.shell, run, code, defaults)
+            # In a copy of the cell's context the thread's prints appear under this cell, and
+            # only programs called there belong to the run, not those of the cells that come.
+            context = copy_context()
+            context.run(run.begin, defaults)
             self._remember(run, command.output)
+            run_behind(self.shell, run, code, context)
         else:
             run.begin(defaults)
             self._remember(run, command.output)

@@ -160,6 +160,13 @@ def test_background(ip):
     assert "s" not in ip.user_ns
 
 
+def test_a_background_body_knows_its_own_run(ip, capsys):
+    found = run(ip, "%%sgl --bg -o q\nmine = q\nget_ipython().run_line_magic('sgl', 'stop')\n")
+    assert found.wait(20)
+    assert ip.user_ns["mine"] is found
+    assert f"stopped: {found.id}" in capsys.readouterr().out
+
+
 def test_variables_of_a_background_run_are_waited_for(ip):
     run(ip, "import threading; gate = threading.Event()")
     found = run(
