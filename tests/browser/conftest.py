@@ -127,7 +127,7 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, lab) -> Iterator[Page]:
+def page(browser, lab, request) -> Iterator[Page]:
     """A fresh page. A dialog or an error of the page's own is a failure."""
     context = browser.new_context(viewport={"width": 1200, "height": 1000})
     page = context.new_page()
@@ -141,7 +141,7 @@ def page(browser, lab) -> Iterator[Page]:
 
     page.on("dialog", seen)
     yield page
-    page.screenshot(path=lab.shots / "last.png")
+    page.screenshot(path=lab.shots / f"last-{request.node.originalname}.png")
     context.close()
     lab.end_kernels()
     assert not dialogs, f"a script ran: {dialogs}"
@@ -162,7 +162,9 @@ class Notebook:
     def start(self, index: int) -> None:
         """Run cell ``index`` and return once it has begun."""
         cell = self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
-        for _ in range(20):  # right after opening, Lab may drop the command
+        for _ in range(20):  # right after opening, Lab may ask something, or drop the command
+            for accept in self.page.locator(".jp-Dialog .jp-mod-accept").all():
+                accept.click()
             cell.locator(".cm-content").click()
             self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell') }")
             self.page.wait_for_timeout(250)
