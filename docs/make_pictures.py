@@ -16,7 +16,7 @@ DOCS = Path(__file__).parent
 WIDTH = 740
 """In CSS pixels; the picture has twice as many."""
 
-CELL = r'''
+CELL = r"""
 PERSON = r'\{"name": "[A-Z][a-z]+( [A-Z][a-z]+)?", "age": [0-9]{1,3}, "city": "[A-Z][a-z]+"\}'
 TEXTS = ["My name is Maria Lopez, I am 34 years old and I live in Lisbon.",
          "My name is Tom Baker, I am 51 years old and I live in Dublin.",
@@ -28,7 +28,7 @@ for person, text in zip(people, TEXTS):
     person += " " + text + user_end()
     person += assistant(gen("person", regex=PERSON, max_tokens=60))
 people.join()
-'''
+"""
 
 
 def run_page() -> str:

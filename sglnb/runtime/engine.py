@@ -213,7 +213,7 @@ class Engine:
     def _check_prompt(self, ids: list[int], params: SamplingParams) -> None:
         """Refuse a prompt that cannot be run; cut the output to what fits behind it."""
         if not ids:
-            raise ValueError("prompt: must not be empty; give the model at least one token to go on from")
+            raise ValueError("prompt: must not be empty; append text before it")
         wrong = [i for i in ids if not 0 <= i < self.tokenizer.vocab_size]
         if wrong:
             raise ValueError(

@@ -179,7 +179,7 @@ def _branches_html(view: ViewState) -> str:
     t0, t1 = branches["t0"] or 0.0, branches["t1"]
     rows = [
         f'<div style="{_SMALL}">0 to {seconds(t1 - t0)}: '
-        + " ".join(f'{_bar(12, colour)} {word}' for word, colour in _PARTS.items())
+        + " ".join(f"{_bar(12, colour)} {word}" for word, colour in _PARTS.items())
         + "</div>"
     ]
     for depth, row in ordered_rows(branches["rows"], branches["order"]):
