@@ -24,11 +24,16 @@ $(VENV)/.ready: pyproject.toml Makefile
 	$(BIN)/pip install -e ".[lab,test]"
 	@touch $@
 
-demo: $(VENV)/.ready  ## run the tour on the embedded model; leaves out/01_tour.ipynb and .html
-	$(BIN)/python notebooks/execute.py notebooks/01_tour.ipynb --out out
+EXECUTE = $(BIN)/python notebooks/execute.py notebooks/01_tour.ipynb --out out
 
-lab: $(VENV)/.ready  ## open the tour in JupyterLab
-	$(BIN)/jupyter lab notebooks/01_tour.ipynb
+demo: $(VENV)/.ready  ## run the tour on the embedded model; leaves out/01_tour.ipynb and .html
+	$(EXECUTE)
+
+out/01_tour.ipynb: $(VENV)/.ready notebooks/01_tour.ipynb
+	$(EXECUTE)
+
+lab: out/01_tour.ipynb  ## open the executed tour in JupyterLab
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) out/01_tour.ipynb
 
 test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphviz, node if it may)
 	@.ci/system chromium dot node
