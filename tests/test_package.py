@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PROGRAM = """
 import sglnb as sgl, sglnb, sglnb.kernels.bitmask, sglnb.viz
