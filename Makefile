@@ -39,7 +39,8 @@ test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphvi
 	@.ci/system chromium dot node
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not soak and not browser"
+	$(BIN)/python -m pytest -m browser  # apart: playwright's event loop takes Ctrl-C for itself
 
 soak: $(VENV)/.ready  ## the long random runs
 	$(BIN)/python -m pytest -m soak
