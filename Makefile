@@ -40,7 +40,7 @@ test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphvi
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -m "not soak and not browser"
-	$(BIN)/python -m pytest -m browser  # apart: playwright's event loop takes Ctrl-C for itself
+	$(BIN)/python -m pytest -m browser
 
 soak: $(VENV)/.ready  ## the long random runs
 	$(BIN)/python -m pytest -m soak
