@@ -196,7 +196,7 @@ def test_batch_with_failing_rows(engine):
     states = qa.run_batch(rows, backend=engine, temperature=0)
     assert states[0]["answer"] == "The capital of Italy is Rome."
     assert states[3]["answer"] == "apple, banana, pear"
-    with pytest.raises(GenerationError, match=r"gen\('answer'\) at .*test_engine.py:\d+") as e:
+    with pytest.raises(GenerationError, match=r"gen\('answer'\) at .*test_on_engine.py:\d+") as e:
         states[1]["answer"]
     assert isinstance(e.value.cause, ContextLengthError)
     with pytest.raises(TypeError, match="nonsense"):
