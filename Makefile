@@ -40,7 +40,8 @@ test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphvi
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -m "not soak and not browser"
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser tests/browser
+	$(BIN)/python -m pytest -m browser tests/viz
 
 soak: $(VENV)/.ready  ## the long random runs
 	$(BIN)/python -m pytest -m soak
