@@ -6,6 +6,7 @@ Formulas are those of SGLang's ``lang/choices.py`` (Apache-2.0). A scored token 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ class ChoicesDecision:
     scores: list[float] = field(default_factory=list)
 
 
-class ChoicesSamplingMethod:
+class ChoicesSamplingMethod(ABC):
     """Base of the three methods; call one with the measurements to get a decision."""
 
     name = ""
@@ -48,6 +49,7 @@ class ChoicesSamplingMethod:
         )
         return ChoicesDecision(choices[best], {**meta_info, **extra}, scores)
 
+    @abstractmethod
     def _decide(
         self,
         normalized: list[float],
@@ -55,7 +57,6 @@ class ChoicesSamplingMethod:
         unconditional: list[Scored] | None,
     ) -> tuple[int, list[float], dict[str, Any]]:
         """Index of the winner, score per choice, additions to meta_info."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return self.name
