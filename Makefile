@@ -39,9 +39,7 @@ test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphvi
 	@.ci/system chromium dot node
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/python -m pytest -m "not soak and not browser"
-	$(BIN)/python -m pytest -m browser tests/browser
-	$(BIN)/python -m pytest -m browser tests/viz
+	$(BIN)/python -m pytest
 
 soak: $(VENV)/.ready  ## the long random runs
 	$(BIN)/python -m pytest -m soak

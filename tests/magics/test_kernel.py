@@ -1,7 +1,6 @@
 """``%%sgl`` in a real kernel: what a front end receives."""
 
 import re
-import time
 from typing import NamedTuple
 
 import pytest
@@ -38,6 +37,13 @@ class Kernel:
 
     def start(self, code):
         return self.client.execute(code)
+
+    def wait_for_print(self, msg_id):
+        """Returns when the cell, still running, has printed something."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
+            if message["parent_header"].get("msg_id") == msg_id and message["msg_type"] == "stream":
+                return
 
     def finish(self, msg_id):
         outputs = []
@@ -127,9 +133,13 @@ def test_interrupt_keeps_the_partial_text(kernel):
         "%%sgl -o cut --max-tokens 1500 --view tokens\n"
         's += user("Tell me a long story.")\n'
         's += assistant(gen("story", ignore_eos=True))\n'
+        'pieces = s.text_iter("story")\n'
+        "for _ in range(30):\n"
+        "    next(pieces)\n"
+        'print("thirty")\n'
         's["story"]\n'
     )
-    time.sleep(2.5)
+    kernel.wait_for_print(msg_id)
     kernel.manager.interrupt_kernel()
     reply = kernel.finish(msg_id)
     assert reply.status == "error"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
 from viz_logs import load, run_of
 
 from sglnb.events import EventLog
@@ -15,17 +13,6 @@ from sglnb.viz.assets import css, esm
 from sglnb.viz.publisher import Publisher
 
 pytestmark = pytest.mark.browser
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 HOST = """<!doctype html><meta charset="utf-8"><style>%s</style><div id="view"></div>
 <script type="module">%s
@@ -46,17 +33,6 @@ window.save = (text) => { state.saved = text; handlers["change:saved"](); };
 window.set = (name, value) => { state[name] = value; };
 window.close_ = render({ model, el: document.getElementById("view") });
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("these tests need Chromium. Install it with: sudo apt-get install -y chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
