@@ -241,6 +241,8 @@ class NodeInserted(Event):
     ids: list[int]
     pieces: list[str]
     rid: str = ""
+    extra_key: str = ""
+    """Namespace: texts of different ones share nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -266,7 +268,8 @@ class NodeHit(Event):
 
 @dataclass(slots=True, kw_only=True)
 class NodeLocked(Event):
-    """The lock count of every node from ``node`` up to the root changed by ``delta``."""
+    """The lock count of every node from ``node`` up to the root changed by ``delta``; ``rid``
+    is "pin" for a pin."""
 
     kind: ClassVar[str] = "node_locked"
     node: int
@@ -282,7 +285,9 @@ class NodeEvicted(Event):
     node: int
     tokens: int
     why: str = "space"
-    """"space" (room for others) or "flush"."""
+    """"space" (room for others), "flush", "resize" or "release"."""
+    rid: str = ""
+    """The request that needed the room."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -291,8 +296,8 @@ class CacheSnapshot(Event):
 
     kind: ClassVar[str] = "cache_snapshot"
     nodes: list[dict[str, Any]]
-    """Dicts with node, parent, ids, pieces, locks, hits, last_used (seconds on the log's
-    clock)."""
+    """Dicts with node, parent, ids, pieces, locks, pins, hits, last_used (seconds on the
+    log's clock) and extra_key."""
     total_slots: int
     used_slots: int
 

@@ -46,7 +46,9 @@ class EngineCore:
         events: EventLog,
         *,
         kv_tokens: int | None,
+        page_size: int,
         policy: str,
+        eviction: str,
         chunk_tokens: int,
         max_running: int,
         seed: int | None,
@@ -54,11 +56,17 @@ class EngineCore:
         self.model, self.tokenizer = model, tokenizer
         self.attention, self.events = attention, events
         slots = kv_tokens or default_kv_tokens(model)
+        slots += -slots % page_size
         self.kv = model.kv_cache(slots)
         pieces = tokenizer.pieces
-        pool = SlotPool(slots)
+        pool = SlotPool(slots, page_size)
         tree = RadixTree(
-            pool.free, events.emit, lambda ids: [pieces[i] for i in ids], clock=events.now
+            pool.free,
+            events.emit,
+            lambda ids: [pieces[i] for i in ids],
+            clock=events.now,
+            page_size=page_size,
+            eviction=eviction,
         )
         self.memory = MemoryManager(pool, tree)
         self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running)

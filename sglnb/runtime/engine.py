@@ -19,6 +19,7 @@ from .attention import TorchAttention
 from .cache import Cache
 from .constraints import Constraint, compile_constraint
 from .core import EngineCore
+from .eviction import EVICTIONS
 from .generate import generate
 from .models import EMBEDDED, load_model
 from .policy import POLICIES
@@ -38,9 +39,12 @@ class Engine:
         dtype: "auto" (float32 on a CPU, else the checkpoint's), or a torch dtype's name.
         attention: "auto" or "torch".
         kv_tokens: capacity of the KV pool in tokens; default: from free memory.
-        page_size: tokens a page; only 1 so far.
+        page_size: tokens that are cached together, 1 or 16. With 16 a prefix is reused in
+            whole pages.
         policy: "lpm" (longest cached prefix first) or "fcfs".
-        eviction: "lru".
+        eviction: what leaves the cache first: "lru" (least recently used), "lfu" (fewest
+            hits), "fifo" (oldest), "mru", "priority" (lowest) or "cost" (cheapest to compute
+            again).
         jump_forward: write text that a constraint forces without sampling it.
         chunk_tokens: prompt tokens computed in one step at most.
         max_running: requests in one batch at most.
@@ -67,9 +71,9 @@ class Engine:
         seed: int | None = None,
     ):
         one_of("attention", attention, ("auto", "torch"))
-        one_of("page_size", page_size, (1,))
+        one_of("page_size", page_size, (1, 16))
         one_of("policy", policy, tuple(POLICIES))
-        one_of("eviction", eviction, ("lru",))
+        one_of("eviction", eviction, tuple(EVICTIONS))
         at_least_one("kv_tokens", kv_tokens)
         at_least_one("chunk_tokens", chunk_tokens)
         at_least_one("max_running", max_running)
@@ -91,7 +95,9 @@ class Engine:
                 TorchAttention(loaded.device),
                 self.events,
                 kv_tokens=kv_tokens,
+                page_size=page_size,
                 policy=policy,
+                eviction=eviction,
                 chunk_tokens=chunk_tokens or (512 if on_cpu else 8192),
                 max_running=max_running or (64 if on_cpu else 256),
                 seed=seed,
@@ -121,6 +127,8 @@ class Engine:
         state: str = "",
         name: str = "",
         purpose: str = "gen",
+        extra_key: str = "",
+        priority: int = 0,
         return_logprob: bool = False,
         top_logprobs_num: int = 0,
         logprob_start_len: int | None = None,
@@ -132,6 +140,8 @@ class Engine:
             prompt: text, or token ids.
             params: sampling parameters.
             run, state, name, purpose: labels for the events.
+            extra_key: namespace in the cache: KV is shared only within one.
+            priority: requests with a larger one are served first.
             return_logprob: report log-probabilities of the output (and of the prompt from
                 ``logprob_start_len`` on), taken before temperature and mask.
             top_logprobs_num: alternatives to report for each output token.
@@ -159,6 +169,8 @@ class Engine:
             state=state,
             name=name,
             purpose=purpose,
+            extra_key=extra_key,
+            priority=priority,
             return_logprob=return_logprob,
             top_logprobs_num=top_logprobs_num,
             logprob_start_len=logprob_start_len,

@@ -12,7 +12,9 @@ class MemoryManager:
 
     A request's table row reads, from its first position on::
 
-        |-- shared: slots of the tree, locked --|-- own: computed, not yet in the tree --|
+        |-- shared: slots of the tree, locked --|-- own: computed or about to be --|
+
+    Both parts are whole pages; the tree takes over what is computed up to the last page's end.
 
     Args:
         pool: the free slots.
@@ -30,7 +32,7 @@ class MemoryManager:
     def admit(self, request: Request) -> None:
         """Match the request's tokens and lock the path. At least the last token is left to
         compute, and every token whose log-probability is asked for."""
-        match = self.tree.find(request.ids, request.reusable)
+        match = self.tree.find(request.keys, request.reusable, request.extra_key)
         self.tree.lock(match.node, request.rid)
         request.node = match.node
         request.table.extend(match.slots)
@@ -46,23 +48,27 @@ class MemoryManager:
         if want <= 0:
             return
         if want > self.pool.free_count:
-            self.tree.evict(want - self.pool.free_count)
+            self.tree.evict(want - self.pool.free_count, rid=request.rid)
         request.table.extend(self.pool.alloc(want, after=request.table.last))
 
     def share(self, request: Request) -> None:
-        """Put what is computed in the tree and use the tree's slots from now on.
+        """Put the whole pages computed in the tree and use the tree's slots from now on.
 
         Where the tree has a prefix already (another request was faster), our copy of it is
         freed, and the table is rewritten *before* anyone can be given the freed slots.
         """
-        ids = request.ids[: request.computed]
-        known = self.tree.insert(ids, request.table.slots[: request.computed], request.rid)
-        duplicates = request.table.slots[request.shared : known]
-        match = self.tree.find(ids)
+        whole = request.computed - request.computed % self.tree.page_size
+        if whole <= request.shared:
+            return
+        keys, slots = request.keys[:whole], request.table.slots[:whole]
+        where = {"extra_key": request.extra_key}
+        known = self.tree.insert(keys, slots, request.rid, priority=request.priority, **where)
+        duplicates = slots[request.shared : known]
+        match = self.tree.find(keys, **where)
         request.table.rewrite(match.slots)
         self.tree.lock(match.node, request.rid)
         self.tree.unlock(request.node, request.rid)
-        request.node, request.shared = match.node, request.computed
+        request.node, request.shared = match.node, whole
         self.pool.free(duplicates)
 
     def release(self, request: Request, keep: bool = True) -> None:

@@ -16,7 +16,7 @@ def lpm(waiting: list[Request], tree: RadixTree) -> list[Request]:
     """Longest cached prefix first (paper, section 3.2), with ageing."""
 
     def key(request: Request) -> int:
-        return -(tree.peek(request.ids).length + AGEING * request.rounds_waited)
+        return -(tree.peek(request.keys, request.extra_key).length + AGEING * request.rounds_waited)
 
     return sorted(waiting, key=key)
 

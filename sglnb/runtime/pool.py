@@ -3,6 +3,7 @@
 Attention reads a contiguous run of slots as a plain view, without gathering it first. So the
 allocator keeps runs long: a request's next slots follow its last one whenever they are free,
 and a new request starts in the middle of the largest gap, where there is room to grow.
+Slots are given out in whole pages; a page's slots follow one another.
 """
 
 from __future__ import annotations
@@ -14,23 +15,27 @@ class SlotPool:
     """Free slots, kept as sorted disjoint intervals.
 
     Args:
-        total: number of slots (KV capacity in tokens).
+        total: number of slots (KV capacity in tokens), a multiple of ``page_size``.
+        page_size: slots that are given out and taken back together.
     """
 
-    def __init__(self, total: int):
-        if total < 1:
-            raise ValueError(f"total: must be at least 1 slot, got {total}")
+    def __init__(self, total: int, page_size: int = 1):
+        if total < 1 or total % page_size:
+            raise ValueError(f"total: must be whole pages of {page_size} slots, got {total}")
         self.total = total
+        self.page_size = page_size
         self.free_count = total
         self._starts = [0]
         self._stop = {0: total}
 
     def alloc(self, n: int, after: int = -1) -> list[int]:
-        """Take ``n`` slots, those right behind slot ``after`` first.
+        """Take ``n`` slots, rounded up to whole pages; those right behind slot ``after``, the
+        end of a page, first.
 
         Raises:
             MemoryError: fewer than ``n`` are free; nothing is taken then.
         """
+        n += -n % self.page_size
         if n > self.free_count:
             raise MemoryError(f"{n} KV slots asked for, {self.free_count} free")
         out: list[int] = []
@@ -40,6 +45,7 @@ class SlotPool:
             want = n - len(out)
             start, stop = max(self._stop.items(), key=lambda gap: gap[1] - gap[0])
             middle = (start + stop) // 2
+            middle -= middle % self.page_size
             # Only a gap with plenty of room is split; otherwise fill it from its start.
             out += self._take(start, middle if stop - middle >= 4 * want else start, want)
         return out

@@ -1,16 +1,19 @@
 """The radix tree: which token prefixes have their KV in the pool (paper, section 3).
 
-An edge carries tokens and their KV slots. Requests lock the path of the prefix they use; what
-is unlocked and at a leaf may be evicted, least recently used first. The tree is plain data: it
-knows nothing of torch, of requests or of notebooks, and it tells what it does as events.
+An edge carries keys (token ids; an image's positions carry keys of their own) and their KV
+slots. Requests lock the path of the prefix they use; what is unlocked and at a leaf may be
+evicted. Texts whose KV differs for another reason than their tokens (an adapter, a salt) live
+under roots of their own, named by an ``extra_key``. The tree is plain data: it knows nothing
+of torch, of requests or of notebooks, and it tells what it does as events.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..events import (
     Event,
@@ -20,22 +23,34 @@ from ..events import (
     NodeLocked,
     NodeSplit,
 )
+from .eviction import EVICTIONS
+
+REMEMBERED = 1024
+"""Evictions remembered, for :meth:`Cache.why_miss <sglnb.runtime.cache.Cache.why_miss>`."""
+
+LEAST_CUT = 64
+"""Eviction cuts no fewer tokens than this off a longer leaf, so that a request that grows by
+one token at a time does not cut once a token."""
 
 
 class Node:
-    """One node: the tokens of the edge that leads to it and the slots of their KV."""
+    """One node: the keys of the edge that leads to it and the slots of their KV."""
 
     __slots__ = (
         "children",
         "created",
+        "depth",
         "hits",
         "id",
         "key",
         "last_used",
         "locks",
         "parent",
+        "pins",
+        "priority",
         "slots",
         "stamp",
+        "ticket",
     )
 
     def __init__(self, id: int, key: list[int], slots: list[int], parent: Node | None, now: float):
@@ -43,12 +58,22 @@ class Node:
         self.key = key
         self.slots = slots
         self.parent = parent
-        self.children: dict[int, Node] = {}
+        self.depth: int = len(key) + (parent.depth if parent else 0)
+        """Tokens from the root to the end of this node's edge."""
+        self.children: dict[Any, Node] = {}
+        """By the first key, or the first page of keys."""
         self.locks = 0
+        """Requests and pins at this node or below it."""
+        self.pins = 0
+        """Pins that end at this very node; they count as locks too."""
         self.hits = 0
+        self.priority = 0
         self.created = now
         self.last_used = now
         self.stamp = 0
+        """Grows with each use: the order of last uses."""
+        self.ticket = 0
+        """Number of this node's newest entry in the eviction heap; older ones are void."""
 
     @property
     def evictable(self) -> bool:
@@ -62,10 +87,6 @@ class Node:
             out.append(node)
             node = node.parent
         return out[::-1]
-
-    def depth(self) -> int:
-        """Tokens from the root to the end of this node's edge."""
-        return sum(len(node.key) for node in self.path())
 
     def __repr__(self) -> str:
         return f"Node({self.id}, {len(self.key)} tokens, locks={self.locks})"
@@ -86,9 +107,24 @@ class Peek(NamedTuple):
     node: Node
     """The node in whose edge (or at whose end) the match stops."""
     length: int
-    """Matched tokens from the root."""
+    """Matched tokens from the root, in whole pages."""
     within: int
     """Matched tokens of ``node``'s own edge."""
+
+
+class Eviction(NamedTuple):
+    """What is remembered of an evicted edge."""
+
+    extra_key: str
+    start: int
+    """Tokens above the edge."""
+    above: int
+    """Hash of the keys above the edge, as a tuple."""
+    key: list[int]
+    time: float
+    why: str
+    rid: str
+    """The request for which room was made, "" if there was none."""
 
 
 class RadixTree:
@@ -97,8 +133,10 @@ class RadixTree:
     Args:
         free: called with slots that the tree gives up.
         emit: called with each event; default: nobody listens.
-        pieces: display texts of token ids, for the events.
+        pieces: display texts of keys, for the events.
         clock: seconds, for ``last_used``.
+        page_size: tokens that are stored, matched and evicted together.
+        eviction: a name in :data:`sglnb.runtime.eviction.EVICTIONS`.
     """
 
     def __init__(
@@ -107,14 +145,23 @@ class RadixTree:
         emit: Callable[[Event], None] = lambda event: None,
         pieces: Callable[[list[int]], list[str]] = lambda ids: [str(i) for i in ids],
         clock: Callable[[], float] = time.monotonic,
+        page_size: int = 1,
+        eviction: str = "lru",
     ):
         self._free, self._emit, self._pieces, self._clock = free, emit, pieces, clock
+        self.page_size = page_size
+        self._order = EVICTIONS[eviction]
+        self._floor = 0.0
         self._next_id = 1
         self._stamp = 0
-        self._heap: list[tuple[int, int, Node]] = []
-        self.root = Node(0, [], [], None, clock())
+        self._heap: list[tuple[tuple[float, int], int, Node]] = []
+        self._tickets = 0
+        self.roots: dict[str, Node] = {}
+        """By ``extra_key``. Each has the id 0: in the events they are one root."""
+        self.evictions: deque[Eviction] = deque(maxlen=REMEMBERED)
+        """The latest ones, oldest first."""
         self.count = 0
-        """Nodes, the root left out."""
+        """Nodes, roots left out."""
         self.size = 0
         """Tokens stored."""
         self.locked_size = 0
@@ -127,59 +174,83 @@ class RadixTree:
 
     # -- lookup ----------------------------------------------------------------------------
 
-    def peek(self, ids: list[int]) -> Peek:
-        """The longest stored prefix of ``ids``. Changes nothing: no split, no touch."""
-        node, length, within = self.root, 0, 0
-        while length < len(ids):
-            child = node.children.get(ids[length])
+    def peek(self, keys: list[int], extra_key: str = "") -> Peek:
+        """The longest stored prefix of ``keys``. Changes nothing: no split, no touch."""
+        node, length, within = self.roots.get(extra_key) or self._new_root(), 0, 0
+        page = self.page_size
+        while length < len(keys):
+            child = node.children.get(self._first(keys, length))
             if child is None:
                 break
-            within = common_prefix(child.key, ids, length)
+            within = common_prefix(child.key, keys, length)
+            if page > 1:
+                within -= within % page
             node, length = child, length + within
             if within < len(child.key):
                 break
         return Peek(node, length, within)
 
-    def find(self, ids: list[int], limit: int | None = None) -> Match:
-        """The longest stored prefix of ``ids[:limit]``. An edge that matches in part is split, so
-        that the match ends at a node; but not where only ``limit`` ends the match and ``ids``
-        goes on along the edge: the node reaches further than the slots then. Use and hits are
-        left as they are."""
-        node, length, within = self.peek(ids if limit is None else ids[:limit])
-        goes_on = length < len(ids) and within < len(node.key) and node.key[within] == ids[length]
+    def find(self, keys: list[int], limit: int | None = None, extra_key: str = "") -> Match:
+        """The longest stored prefix of ``keys[:limit]``. An edge that matches in part is split,
+        so that the match ends at a node; but not where only ``limit`` ends the match and
+        ``keys`` go on along the edge: the node reaches further than the slots then. Use and
+        hits are left as they are."""
+        node, length, within = self.peek(keys if limit is None else keys[:limit], extra_key)
+        page = self.page_size
+        ahead = node.key[within : within + page]
+        goes_on = bool(ahead) and ahead == keys[length : length + page]
         if 0 < within < len(node.key) and not goes_on:
             node = self._split(node, within)
         return Match(node, [slot for used in node.path() for slot in used.slots][:length])
 
-    def hit(self, node: Node, rid: str = "") -> None:
+    def hit(self, node: Node, rid: str = "", priority: int = 0) -> None:
         """A request reuses the path to ``node``: count it, and mark it as used now."""
         path = node.path()
         now = self._clock()
         for used in path:
             used.hits += 1
+            used.priority = max(used.priority, priority)
             self._touch(used, now)
         if path:
             self._emit(NodeHit(nodes=[used.id for used in path], rid=rid))
 
+    def _new_root(self) -> Node:
+        return Node(0, [], [], None, self._clock())
+
+    def _first(self, keys: list[int], at: int) -> Any:
+        """What a child is found by: its first key, or its first page of keys."""
+        return keys[at] if self.page_size == 1 else tuple(keys[at : at + self.page_size])
+
     # -- change ----------------------------------------------------------------------------
 
-    def insert(self, ids: list[int], slots: list[int], rid: str = "") -> int:
-        """Store ``ids`` with their ``slots``.
+    def insert(
+        self,
+        keys: list[int],
+        slots: list[int],
+        rid: str = "",
+        extra_key: str = "",
+        priority: int = 0,
+    ) -> int:
+        """Store ``keys``, whole pages of them, with their ``slots``.
 
         Returns:
             How many leading tokens were stored already. Their slots in ``slots`` are *not*
             taken over: the caller still owns them.
         """
-        node, length, within = self.peek(ids)
-        if 0 < within < len(node.key) and length < len(ids):
+        if extra_key not in self.roots:
+            self.roots[extra_key] = self._new_root()
+        node, length, within = self.peek(keys, extra_key)
+        if 0 < within < len(node.key) and length < len(keys):
             node = self._split(node, within)
         now = self._clock()
         for used in node.path():
+            used.priority = max(used.priority, priority)
             self._touch(used, now)
-        if length < len(ids):
-            leaf = Node(self._next_id, list(ids[length:]), list(slots[length:]), node, now)
+        if length < len(keys):
+            leaf = Node(self._next_id, list(keys[length:]), list(slots[length:]), node, now)
+            leaf.priority = priority
             self._next_id += 1
-            node.children[ids[length]] = leaf
+            node.children[self._first(keys, length)] = leaf
             self.count += 1
             self.size += len(leaf.key)
             self._touch(leaf, now)
@@ -190,6 +261,7 @@ class RadixTree:
                     ids=leaf.key.copy(),
                     pieces=self._pieces(leaf.key),
                     rid=rid,
+                    extra_key=extra_key,
                 )
             )
         return length
@@ -199,10 +271,11 @@ class RadixTree:
         parent = node.parent
         upper = Node(self._next_id, node.key[:at], node.slots[:at], parent, node.created)
         self._next_id += 1
-        upper.locks, upper.hits, upper.last_used = node.locks, node.hits, node.last_used
-        parent.children[upper.key[0]] = upper
+        upper.locks, upper.hits, upper.priority = node.locks, node.hits, node.priority
+        upper.last_used, upper.stamp = node.last_used, node.stamp
+        parent.children[self._first(upper.key, 0)] = upper
         node.key, node.slots, node.parent = node.key[at:], node.slots[at:], upper
-        upper.children[node.key[0]] = node
+        upper.children[self._first(node.key, 0)] = node
         self.count += 1
         self._emit(NodeSplit(node=node.id, upper=upper.id, at=at))
         return upper
@@ -238,47 +311,62 @@ class RadixTree:
     # -- eviction --------------------------------------------------------------------------
 
     def _offer(self, node: Node) -> None:
-        """Enter ``node`` in the eviction heap if it may go. Entries are checked when they are
-        popped, so old ones need not be found and removed."""
+        """Enter ``node`` in the eviction heap if it may go. Older entries of it are void, and
+        are dropped when they come up: nothing has to be found in the heap."""
         if node.evictable:
-            heapq.heappush(self._heap, (node.stamp, node.id, node))
+            self._tickets += 1
+            node.ticket = self._tickets
+            heapq.heappush(self._heap, (self._order(node, self._floor), node.ticket, node))
             if len(self._heap) > 64 + 4 * self.count:
-                self._rebuild_heap()
+                self._heap = [e for e in self._heap if e[1] == e[2].ticket and e[2].evictable]
+                heapq.heapify(self._heap)
 
-    def _rebuild_heap(self) -> None:
-        self._heap = [(n.stamp, n.id, n) for n in self.nodes() if n.evictable]
-        heapq.heapify(self._heap)
-
-    def evict(self, n: int, why: str = "space") -> int:
-        """Free at least ``n`` tokens, least recently used leaves first, if that many can go.
+    def evict(self, n: int, why: str = "space", rid: str = "") -> int:
+        """Free at least ``n`` tokens if that many can go, leaf by leaf in the strategy's order.
+        The last leaf loses only its end if that is enough. Each leaf costs time logarithmic in
+        the number of leaves.
 
         Returns:
             The number of tokens freed.
         """
         freed = 0
         while freed < n and self._heap:
-            stamp, _, node = heapq.heappop(self._heap)
-            if stamp != node.stamp or not node.evictable:
+            key, ticket, node = heapq.heappop(self._heap)
+            if ticket != node.ticket or not node.evictable:
                 continue
+            self._floor = max(self._floor, key[0])
+            keep = len(node.key) - max(n - freed, LEAST_CUT)
+            keep -= keep % self.page_size
+            if keep > 0:
+                self._split(node, keep)
             freed += len(node.key)
-            self._remove(node, why)
+            self._remove(node, why, rid)
         return freed
 
-    def _remove(self, node: Node, why: str) -> None:
+    def _remove(self, node: Node, why: str, rid: str) -> None:
         parent = node.parent
-        del parent.children[node.key[0]]
+        above = [key for used in parent.path() for key in used.key]
+        root = node.path()[0].parent
+        extra_key = next(name for name, top in self.roots.items() if top is root)
+        now = self._clock()
+        self.evictions.append(
+            Eviction(extra_key, len(above), hash(tuple(above)), node.key, now, why, rid)
+        )
+        del parent.children[self._first(node.key, 0)]
         node.parent = None
         self.count -= 1
         self.size -= len(node.key)
         self._free(node.slots)
-        self._emit(NodeEvicted(node=node.id, tokens=len(node.key), why=why))
+        self._emit(NodeEvicted(node=node.id, tokens=len(node.key), why=why, rid=rid))
+        if not root.children:
+            del self.roots[extra_key]
         self._offer(parent)
 
     # -- inspection ------------------------------------------------------------------------
 
     def nodes(self) -> Iterator[Node]:
-        """All nodes but the root, parents before children."""
-        todo = list(self.root.children.values())
+        """All nodes but the roots, parents before children."""
+        todo = [child for root in self.roots.values() for child in root.children.values()]
         while todo:
             node = todo.pop()
             yield node
@@ -288,7 +376,8 @@ class RadixTree:
         """Prove the tree's books.
 
         Args:
-            users: for each node id how many locks end there; None leaves locks unproven.
+            users: for each node id how many locks end there, pins included; None leaves locks
+                unproven.
 
         Raises:
             RuntimeError: something does not add up (an engine bug).
@@ -304,7 +393,11 @@ class RadixTree:
                 raise RuntimeError(f"{node} should have {expected[node.id]} locks")
             if not node.key or len(node.key) != len(node.slots):
                 raise RuntimeError(f"{node} has {len(node.slots)} slots")
-            if node.parent.children.get(node.key[0]) is not node:
+            if len(node.key) % self.page_size:
+                raise RuntimeError(f"{node} is not made of pages of {self.page_size}")
+            if node.depth != node.parent.depth + len(node.key):
+                raise RuntimeError(f"{node} is not at depth {node.depth}")
+            if node.parent.children.get(self._first(node.key, 0)) is not node:
                 raise RuntimeError(f"{node} is not its parent's child")
             if node.locks > node.parent.locks and node.parent.parent is not None:
                 raise RuntimeError(f"{node} is locked more often than its parent")

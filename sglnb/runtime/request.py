@@ -32,6 +32,8 @@ class Request:
         state: str = "",
         name: str = "",
         purpose: str = "gen",
+        extra_key: str = "",
+        priority: int = 0,
         return_logprob: bool = False,
         top_logprobs_num: int = 0,
         logprob_start_len: int | None = None,
@@ -41,6 +43,7 @@ class Request:
         self.rid = f"r{next(_numbers)}"
         self.params = params
         self.run, self.state, self.name, self.purpose = run, state, name, purpose
+        self.extra_key, self.priority = extra_key, priority
         self.return_logprob = return_logprob
         self.top_logprobs_num = top_logprobs_num
         self.prompt_len = len(prompt_ids)
@@ -57,6 +60,9 @@ class Request:
         # What follows belongs to the engine's thread.
         self.ids = list(prompt_ids)
         """Prompt and output so far."""
+        self.keys = self.ids
+        """What the radix tree knows the tokens by: the ids themselves, unless some positions
+        hold more than a token (images)."""
         self.computed = 0
         """Positions whose KV is in the pool."""
         self.table = SlotTable()

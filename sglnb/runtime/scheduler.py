@@ -133,9 +133,11 @@ class Scheduler:
 
     def _better_later(self, request: Request, prefilling: list[Request]) -> bool:
         """Whether a prefill of this very step will put more of its prompt in the cache."""
-        known = self.memory.tree.peek(request.ids).length
+        known = self.memory.tree.peek(request.keys, request.extra_key).length
         for other in prefilling:
-            common = min(common_prefix(other.ids, request.ids, 0), request.reusable)
+            if other.extra_key != request.extra_key:
+                continue
+            common = min(common_prefix(other.keys, request.keys, 0), request.reusable)
             if common - known >= SHARE_MIN:
                 return True
         return False
@@ -152,5 +154,5 @@ class Scheduler:
             return 0
         count = min(request.pending, budget)
         memory.grow(request, count)
-        memory.tree.hit(request.node, request.rid)
+        memory.tree.hit(request.node, request.rid, request.priority)
         return count

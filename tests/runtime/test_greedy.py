@@ -123,14 +123,28 @@ def test_batched_with_fifteen_others(engine, expected):
         assert run(engine, group) == {p: expected[p] for p in group}
 
 
-def test_every_batch_in_a_tiny_pool(expected, monkeypatch):
+@pytest.mark.parametrize(("page_size", "kv_tokens"), [(1, 150), (16, 320)])
+def test_every_batch_in_a_tiny_pool(expected, monkeypatch, page_size, kv_tokens):
     """Evictions and retractions all the time: the text stays the same, nothing is lost."""
     monkeypatch.setattr(scheduler, "RESERVE", 1)
-    with Engine(kv_tokens=150, chunk_tokens=48, max_running=12) as engine:
+    with Engine(
+        kv_tokens=kv_tokens, page_size=page_size, chunk_tokens=48, max_running=12
+    ) as engine:
         assert run(engine, list(expected)) == expected
         metrics = engine.metrics()
         assert metrics["retractions"] > 0
         assert metrics["kv_used"] == metrics["kv_cached"]
+
+
+def test_pages_of_sixteen(expected):
+    with Engine(page_size=16, kv_tokens=5000) as engine:
+        prompts = list(expected)
+        assert run(engine, prompts) == expected
+        assert run(engine, prompts) == expected
+        for prompt in prompts:
+            info = engine.generate(prompt, {"temperature": 0, "max_new_tokens": 1})["meta_info"]
+            assert info["cached_tokens"] == (info["prompt_tokens"] - 1) // 16 * 16
+        engine.check()
 
 
 def test_stories260k_reproduces_its_reference(shared_data):

@@ -11,7 +11,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from sglnb.errors import RequestAborted
 from sglnb.runtime import Engine, scheduler
 
-HEADS = ["In the beginning there was a word, and ", "The quick brown fox ", "1, 2, 3, 4, ", ""]
+HEADS = [
+    "In the beginning there was a word, and ",
+    "The quick brown fox ",
+    "1, 2, 3, 4, ",
+    "Once there was a small red house at the end of a long road in a far land, and in it ",
+    "",
+]
 REGEXES = ["[a-z]{3,8}", r"\d{1,3}(\.\d+)?", '"(yes|no|perhaps)"', "(ab|cd)+e"]
 
 
@@ -47,12 +53,12 @@ def random_request(rng: random.Random) -> tuple[str, dict]:
     return prompt, params
 
 
-def soak(tiny: str, rounds: int, seed: int) -> None:
+def soak(tiny: str, rounds: int, seed: int, **options) -> None:
     """Rounds of up to 12 requests at once, some aborted; books checked in the middle and after
     each, and every answer compared with the one given alone and with an empty cache."""
     rng = random.Random(seed)
     with (
-        Engine(tiny, kv_tokens=100, chunk_tokens=40, max_running=8) as crowded,
+        Engine(tiny, chunk_tokens=40, max_running=8, **options) as crowded,
         Engine(tiny, kv_tokens=2000) as alone,
     ):
         lost = 0
@@ -81,9 +87,18 @@ def soak(tiny: str, rounds: int, seed: int) -> None:
         assert crowded.metrics()["kv_used"] == 0
 
 
-def test_random_runs(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kv_tokens": 100},
+        {"kv_tokens": 160, "page_size": 16, "eviction": "cost"},
+        {"kv_tokens": 100, "eviction": "lfu", "policy": "fcfs"},
+    ],
+    ids=str,
+)
+def test_random_runs(tiny, monkeypatch, options):
     monkeypatch.setattr(scheduler, "RESERVE", 2)
-    soak(tiny, rounds=25, seed=1)
+    soak(tiny, rounds=15, seed=1, **options)
 
 
 @pytest.mark.soak
@@ -91,4 +106,4 @@ def test_random_runs(tiny, monkeypatch):
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_random_runs_for_long(tiny, monkeypatch, seed):
     monkeypatch.setattr(scheduler, "RESERVE", 2)
-    soak(tiny, rounds=400, seed=seed)
+    soak(tiny, rounds=400, seed=seed, kv_tokens=100)

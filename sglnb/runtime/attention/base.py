@@ -18,7 +18,7 @@ class Row(NamedTuple):
     count: int
     """Positions computed now (1 = decode)."""
     slots: list[int]
-    """KV slot of every position below ``start + count``."""
+    """KV slot of every position below ``start + count``, and maybe of some after it."""
     runs: list[tuple[int, int]]
     """``slots`` as half-open runs of consecutive slots."""
 

@@ -82,7 +82,7 @@ def make_plan(rows: list[Row], device: torch.device) -> Plan:
             causal.append((at, at + row.count))
             visible.append(_clip(row.runs, row.start))
         else:  # the one new token is written first, and sees itself
-            visible.append(row.runs)
+            visible.append(_clip(row.runs, row.start + 1))
         at += row.count
     plan = Plan(rows, torch.tensor(new_slots, device=device), causal=causal)
 
