@@ -125,6 +125,7 @@ class RequestArrived(Event):
     purpose: str
     """"gen", "select" (scoring one choice) or "prefill" (fork hint, cache warm-up)."""
     ids: list[int]
+    """Token ids; the positions of an image have negative numbers of their own."""
     pieces: list[str]
     constraint: str = ""
     """Human-readable source of the constraint ("regex: …"), "" when free."""

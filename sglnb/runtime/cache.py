@@ -54,7 +54,8 @@ class Cache:
         self._engine.call(emit)
 
     def _nodes(self) -> list[dict[str, Any]]:
-        core, pieces = self._engine._core, self._engine.tokenizer.pieces
+        core = self._engine._core
+        known = core.image_keys
         users: dict[int, list[str]] = {}
         for request in core.scheduler.running:
             for node in request.node.path():
@@ -64,8 +65,8 @@ class Cache:
                 "node": node.id,
                 "parent": node.parent.id,
                 "ids": list(node.key),
-                "pieces": [pieces[i] for i in node.key],
-                "text": self._engine.tokenizer.decode(node.key, special=True),
+                "pieces": known.pieces(node.key),
+                "text": known.text(node.key),
                 "slots": list(node.slots),
                 "locks": node.locks,
                 "hits": node.hits,
@@ -76,21 +77,20 @@ class Cache:
             for node in core.memory.tree.nodes()
         ]
 
-    def match(self, text: str | list[int]) -> CacheMatch:
-        """How much of ``text`` is cached."""
-        tokenizer = self._engine.tokenizer
-        ids = tokenizer.encode(text) if isinstance(text, str) else list(text)
+    def match(self, text: str | list[int], *, image_data: Any = None) -> CacheMatch:
+        """How much of ``text``, with its images as in ``engine.submit``, is cached."""
+        keys, known = self._engine.prompt_keys(text, image_data), self._engine._core.image_keys
 
         def look() -> tuple[int, list[int]]:
-            peek = self._engine._core.memory.tree.peek(ids)
+            peek = self._engine._core.memory.tree.peek(keys)
             return peek.length, [node.id for node in peek.node.path()]
 
         cached, nodes = self._engine.call(look)
         return CacheMatch(
-            len(ids),
+            len(keys),
             cached,
-            tokenizer.decode(ids[:cached], special=True),
-            tokenizer.decode(ids[cached:], special=True),
+            known.text(keys[:cached]),
+            known.text(keys[cached:]),
             nodes,
         )
 
@@ -103,8 +103,11 @@ class Cache:
         tree = self._engine._core.memory.tree
         return self._engine.call(lambda: tree.evict(tree.evictable_size, why="flush"))
 
-    def pin(self, text: str | list[int]) -> int:
+    def pin(self, text: str | list[int], *, image_data: Any = None) -> int:
         """Keep the cached prefix of ``text`` from being evicted.
+
+        Args:
+            image_data: its images, as in ``engine.submit``.
 
         Returns:
             A handle for :meth:`unpin`.
@@ -112,11 +115,11 @@ class Cache:
         Raises:
             ValueError: nothing of the text is cached; run it first.
         """
-        tokenizer, core = self._engine.tokenizer, self._engine._core
-        ids = tokenizer.encode(text) if isinstance(text, str) else list(text)
+        core = self._engine._core
+        keys = self._engine.prompt_keys(text, image_data)
 
         def pin() -> int:
-            match = core.memory.tree.find(ids)
+            match = core.memory.tree.find(keys)
             if not match.slots:
                 raise ValueError("text: nothing of it is in the cache; run it once, then pin it")
             core.memory.tree.lock(match.node, "pin")

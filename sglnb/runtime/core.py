@@ -23,6 +23,8 @@ from ..events import (
     TokensGenerated,
 )
 from .attention import AttentionBackend, Row
+from .image_features import ImageFeatures
+from .image_keys import ImageKeys
 from .memory import MemoryManager
 from .models import Batch, Model
 from .output import Accepted, accept, allowed_mask, force
@@ -58,12 +60,13 @@ class EngineCore:
         slots = kv_tokens or default_kv_tokens(model)
         slots += -slots % page_size
         self.kv = model.kv_cache(slots)
-        pieces = tokenizer.pieces
+        self.image_keys = ImageKeys(tokenizer)
+        self.features = ImageFeatures(model) if model.sees else None
         pool = SlotPool(slots, page_size)
         tree = RadixTree(
             pool.free,
             events.emit,
-            lambda ids: [pieces[i] for i in ids],
+            self.image_keys.pieces,
             clock=events.now,
             page_size=page_size,
             eviction=eviction,
@@ -143,6 +146,7 @@ class EngineCore:
         for request in plan.starved:
             reason = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
             self._finish(request, reason)
+        plan = plan._replace(work=self._look(plan.work))
         if not plan.work:
             return
         self._steps += 1
@@ -176,6 +180,21 @@ class EngineCore:
                 seconds=seconds,
             )
         )
+
+    def _look(self, work: list[Work]) -> list[Work]:
+        """Have the images that ``work`` computes looked at. A failure is that request's alone."""
+        if self.features is None:
+            return work
+        out = []
+        for one in work:
+            try:
+                self.features.look(one.request, one.count)
+                out.append(one)
+            except Exception as error:
+                failure = EngineError(f"an image failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                self._fail(one.request, failure)
+        return out
 
     def _admitted(self, request: Request) -> None:
         if request.cached_tokens is None:
@@ -212,6 +231,8 @@ class EngineCore:
             self.attention.plan(rows),
             torch.tensor(wanted, dtype=torch.long, device=device),
         )
+        if self.features is not None:
+            batch = self.features.attach(batch, work)
         logits = self.model.forward(batch, self.kv, self.attention)
         sampling: list[tuple[Request, int]] = []
         for (request, count), (start, stop) in zip(work, reads, strict=True):
@@ -350,6 +371,7 @@ class EngineCore:
             "kv_cached": tree.size,
             "kv_locked": tree.locked_size,
             "tree_nodes": tree.count,
+            **({"images_encoded": self.features.encoded} if self.features else {}),
         }
 
     def check(self) -> None:

@@ -21,6 +21,7 @@ from .constraints import Constraint, compile_constraint
 from .core import EngineCore
 from .eviction import EVICTIONS
 from .generate import generate
+from .image_prompt import ImagePrompts, PromptImages
 from .models import EMBEDDED, load_model
 from .policy import POLICIES
 from .request import Request
@@ -111,6 +112,7 @@ class Engine:
         self._core = ready.result()
         self.tokenizer = self._core.tokenizer
         self.context_length: int = self._core.model.context_length
+        self._images = ImagePrompts(self._core.model, self._core.image_keys, self.model_name)
         self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.
         self_ref = weakref.ref(self)
@@ -123,6 +125,7 @@ class Engine:
         prompt: str | list[int],
         params: SamplingParams | dict[str, Any] | None = None,
         *,
+        image_data: Any = None,
         run: str = "",
         state: str = "",
         name: str = "",
@@ -139,6 +142,8 @@ class Engine:
         Args:
             prompt: text, or token ids.
             params: sampling parameters.
+            image_data: an image or a list of them, one for each of the model's image placeholders
+                in the prompt: paths, http(s) URLs, base64 text, bytes, ``PIL.Image`` or arrays.
             run, state, name, purpose: labels for the events.
             extra_key: namespace in the cache: KV is shared only within one.
             priority: requests with a larger one are served first.
@@ -150,12 +155,12 @@ class Engine:
                 must be quick and must not raise.
 
         Raises:
-            ValueError: a parameter is wrong (:class:`ConstraintError` for a regex or choices,
-                :class:`ContextLengthError` for a prompt that does not fit).
+            ValueError: a parameter or an image is wrong (:class:`ConstraintError` for a regex or
+                choices, :class:`ContextLengthError` for a prompt that does not fit).
             EngineError: the engine was shut down.
         """
         params = SamplingParams.of(params)
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        ids, keys, images = self._read(prompt, image_data)
         self._check_prompt(ids, params)
         if logprob_start_len is not None and not 0 <= logprob_start_len <= len(ids):
             raise ValueError(
@@ -174,6 +179,8 @@ class Engine:
             return_logprob=return_logprob,
             top_logprobs_num=top_logprobs_num,
             logprob_start_len=logprob_start_len,
+            keys=None if images is None else keys,
+            images=images,
             on_update=on_update,
             abort=self._abort_one,
         )
@@ -186,15 +193,14 @@ class Engine:
             params.jump_forward = self.jump_forward
         if request.seed is None:
             request.seed = self._core.draw_seed()
-        pieces = self.tokenizer.pieces
         arrived = RequestArrived(
             rid=request.rid,
             run=run,
             state=state,
             name=name,
             purpose=purpose,
-            ids=ids,
-            pieces=[pieces[i] for i in ids],
+            ids=keys,
+            pieces=self._core.image_keys.pieces(keys),
             constraint=source,
         )
 
@@ -204,6 +210,32 @@ class Engine:
 
         self._post(enqueue)
         return request
+
+    def _read(
+        self, prompt: str | list[int], image_data: Any
+    ) -> tuple[list[int], list[int], PromptImages | None]:
+        """The prompt's ids, what the tree knows them by, and its images."""
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        return self._images.expand(ids, self._images.load(image_data))
+
+    def prompt_ids(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
+        """The tokens that :meth:`submit` would compute: each image's placeholder becomes as many
+        as the image takes.
+
+        Raises:
+            ValueError: as :meth:`submit`.
+        """
+        return self._read(prompt, image_data)[0]
+
+    def prompt_keys(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
+        """What the radix tree knows a prompt by: :meth:`prompt_ids` with negative numbers, which
+        tell one image from another, in place of the images' tokens."""
+        return self._read(prompt, image_data)[1]
+
+    @property
+    def image_text(self) -> str:
+        """What a prompt holds in place of an image; "" when the model takes none."""
+        return self._images.placeholder
 
     def _compile(self, params: SamplingParams) -> Constraint:
         """The request's constraint, built on the caller's thread; others go on meanwhile."""
@@ -252,12 +284,17 @@ class Engine:
         prompt: str | list[str] | list[int] | list[list[int]],
         sampling_params: dict[str, Any] | list[dict[str, Any]] | SamplingParams | None = None,
         *,
+        image_data: Any = None,
         stream: bool = False,
         return_logprob: bool = False,
         top_logprobs_num: int = 0,
         logprob_start_len: int | None = None,
     ) -> Any:
         """Generate and wait, as SGLang's ``Engine.generate``.
+
+        Args:
+            image_data: an image or a list of images; for a list of prompts a list with, for each
+                prompt, None, an image or a list of images.
 
         Returns:
             A dict with ``text``, ``output_ids`` and ``meta_info`` for one prompt, a list of
@@ -271,6 +308,7 @@ class Engine:
             self,
             prompt,
             sampling_params,
+            image_data=image_data,
             stream=stream,
             return_logprob=return_logprob,
             top_logprobs_num=top_logprobs_num,

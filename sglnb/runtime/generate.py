@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def generate(
-    engine: Engine, prompt: Any, sampling_params: Any, *, stream: bool, **options: Any
+    engine: Engine,
+    prompt: Any,
+    sampling_params: Any,
+    *,
+    image_data: Any = None,
+    stream: bool,
+    **options: Any,
 ) -> Any:
     """See :meth:`sglnb.runtime.engine.Engine.generate`; ``options`` go to ``submit``."""
     many = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
@@ -26,14 +32,20 @@ def generate(
             f"sampling_params: {len(each)} given for {len(prompts)} prompts; give one dict for "
             "all, or one for each"
         )
+    images = image_data if many and image_data is not None else [image_data] * len(prompts)
+    if not isinstance(images, (list, tuple)) or len(images) != len(prompts):
+        raise ValueError(
+            f"image_data: for {len(prompts)} prompts it must be a list with one item (None, an "
+            "image or a list of images) for each"
+        )
     if stream:
         if many:
             raise ValueError("stream: works for one prompt; got a list")
-        return _stream(engine, prompts[0], each[0], options)
+        return _stream(engine, prompts[0], each[0], {**options, "image_data": images[0]})
     requests: list[Request] = []
     try:
-        for one, params in zip(prompts, each, strict=True):
-            requests.append(engine.submit(one, params, **options))
+        for one, params, seen in zip(prompts, each, images, strict=True):
+            requests.append(engine.submit(one, params, image_data=seen, **options))
         results = [_as_dict(request.result()) for request in requests]
     except BaseException:
         for request in requests:

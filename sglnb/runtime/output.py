@@ -102,7 +102,7 @@ def force(request: Request, tokenizer: Tokenizer) -> list[Accepted]:
 
 def _add(request: Request, token: int, tokenizer: Tokenizer, ended: bool) -> dict[str, Any] | None:
     """Append ``token``; returns why the request ends with it, None if it goes on."""
-    request.ids.append(token)
+    request.append(token)
     if ended:
         return {"type": "stop", "matched": token}
     raw = tokenizer.token_bytes[token]

@@ -6,12 +6,15 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .detokenizer import OutputText
 from .pool import SlotTable
 from .radix import Node
 from .sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from .image_prompt import PromptImages
 
 _numbers = itertools.count(1)
 
@@ -37,6 +40,8 @@ class Request:
         return_logprob: bool = False,
         top_logprobs_num: int = 0,
         logprob_start_len: int | None = None,
+        keys: list[int] | None = None,
+        images: PromptImages | None = None,
         on_update: Callable[[Request], None] | None = None,
         abort: Callable[[Request], None] = lambda request: None,
     ):
@@ -60,9 +65,11 @@ class Request:
         # What follows belongs to the engine's thread.
         self.ids = list(prompt_ids)
         """Prompt and output so far."""
-        self.keys = self.ids
+        self.keys = self.ids if keys is None else list(keys)
         """What the radix tree knows the tokens by: the ids themselves, unless some positions
         hold more than a token (images)."""
+        self.images = images
+        """Where the prompt's images are."""
         self.computed = 0
         """Positions whose KV is in the pool."""
         self.table = SlotTable()
@@ -183,6 +190,12 @@ class Request:
         """Output tokens that may still come."""
         return self.params.max_new_tokens - self.new_tokens
 
+    def append(self, token: int) -> None:
+        """Add an output token."""
+        self.ids.append(token)
+        if self.keys is not self.ids:
+            self.keys.append(token)
+
     def updated(self) -> None:
         """Tell the caller that there is something new."""
         if self._on_update is not None:
@@ -196,6 +209,7 @@ class Request:
         self._seconds = time.monotonic() - self.arrived
         if reason["type"] != "stop" or isinstance(reason.get("matched"), int | type(None)):
             self.output.finish()
+        self.images = None  # they are large
         self._finished.set()
         self.updated()
 

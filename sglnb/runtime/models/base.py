@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,11 +18,13 @@ class Batch(NamedTuple):
     ids: torch.Tensor
     """[N] token ids."""
     positions: torch.Tensor
-    """[N] position of each token in its own text."""
+    """[N] position of each token in its own text, or [3, N] (time, row, column)."""
     plan: Any
     """The attention backend's plan of these rows."""
     wanted: torch.Tensor
     """[M] which tokens' logits are wanted."""
+    features: Sequence[tuple[slice, torch.Tensor]] = ()
+    """Tokens that are part of an image, with their embeddings [n, hidden size]."""
 
 
 class Model(ABC):
@@ -37,6 +40,8 @@ class Model(ABC):
     eos_ids: tuple[int, ...]
     kind: str
     """"native" (our decoder) or "transformers"."""
+    sees = False
+    """Whether it takes images: it is a :class:`~sglnb.runtime.models.vision.VisionModel`."""
 
     @abstractmethod
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:

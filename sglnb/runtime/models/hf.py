@@ -55,8 +55,7 @@ class TransformersModel(Model):
         try:
             return (
                 self._hf(
-                    input_ids=batch.ids[None],
-                    position_ids=batch.positions[None],
+                    **self._inputs(batch),
                     use_cache=False,
                     logits_to_keep=batch.wanted,
                 )
@@ -65,6 +64,10 @@ class TransformersModel(Model):
             )
         finally:
             self._now = None
+
+    def _inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """What the model is called with for the tokens of ``batch``."""
+        return {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}
 
     def _attend(
         self,

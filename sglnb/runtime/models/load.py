@@ -16,6 +16,10 @@ from .base import Model
 EMBEDDED = "sgl-tiny"
 """Name of the model that comes with the package."""
 
+SEEING = ("llava", "qwen2_vl", "qwen2_5_vl")
+"""``config.model_type`` values that :data:`.vision.ARCHITECTURES` has; that module is loaded only
+when it is needed."""
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
@@ -50,14 +54,17 @@ def load_model(
         dtype: "auto" (float32 on a CPU, else the checkpoint's), or "float32", "bfloat16",
             "float16".
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     place = pick_device(device)
     wanted: Any = _pick_dtype(dtype, place)
     where = resolve_model(model)
     try:
         with _bars(shown=str(model) != EMBEDDED):
-            hf = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+            sees = config.model_type in SEEING
+            auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            hf = auto.from_pretrained(
                 where, dtype=wanted, use_safetensors=True, trust_remote_code=False
             )
     except OSError as error:
@@ -65,15 +72,37 @@ def load_model(
     hf = hf.to(place).eval().requires_grad_(False)
     eos = _eos_ids(hf)
     with torch.inference_mode():
-        if llama.supported(hf.config):
-            loaded: Model = llama.LlamaModel(hf)
+        if sees:
+            loaded: Model = _with_vision(hf, where)
+        elif llama.supported(hf.config):
+            loaded = llama.LlamaModel(hf)
         else:
             from .hf import TransformersModel
 
             loaded = TransformersModel(hf)
     loaded.eos_ids = eos
     tokenizer = Tokenizer.from_pretrained(where, vocab_size=loaded.vocab_size, eos_ids=eos)
+    if sees:
+        loaded.name_placeholder(tokenizer)
     return loaded, tokenizer
+
+
+def _with_vision(hf: Any, where: str) -> Model:
+    from transformers import AutoImageProcessor
+
+    from .vision import ARCHITECTURES
+
+    try:
+        # Pillow's way of resizing everywhere, so that torchvision makes no difference.
+        processor = AutoImageProcessor.from_pretrained(
+            where, backend="pil", trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model: the checkpoint has no image processor (preprocessor_config.json): "
+            f"{_first_line(error)}"
+        ) from error
+    return ARCHITECTURES[hf.config.model_type](hf, processor)
 
 
 def pick_device(device: str) -> torch.device:
@@ -118,7 +147,7 @@ def _bars(shown: bool) -> Iterator[None]:
 def _eos_ids(hf: Any) -> tuple[int, ...]:
     eos = hf.generation_config.eos_token_id if hf.generation_config else None
     if eos is None:
-        eos = hf.config.eos_token_id
+        eos = hf.config.get_text_config().eos_token_id
     return tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
 
 
