@@ -26,7 +26,7 @@ def status_table(backend: Any) -> Table:
         ),
         ("context", f"{facts['context_length']:,} tokens"),
     ]
-    if facts.get("closed"):
+    if facts["state"] == "closed":
         return Table("engine (shut down)", rows)
     rows += [
         (
@@ -41,7 +41,8 @@ def status_table(backend: Any) -> Table:
             f"({facts['cached_tokens']:,} of {facts['prompt_tokens']:,})",
         ),
     ]
-    return Table("engine", rows)
+    released = " (released; call resume() on it)" if facts["state"] == "released" else ""
+    return Table(f"engine{released}", rows)
 
 
 def models_table(embedded: str, backends: Iterable[Any], hub_cache: Path | None) -> Table:

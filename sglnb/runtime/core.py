@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -108,6 +109,9 @@ class EngineCore:
 
     def add(self, request: Request) -> None:
         """Queue a request. Text that its constraint forces right away joins the prompt."""
+        if self.released:
+            self._fail(request, EngineError("the engine is released; call engine.resume() first"))
+            return
         if request.cursor is not None and request.params.max_new_tokens:
             try:
                 self._tell(request, [*force(request, self.tokenizer)])
@@ -353,7 +357,73 @@ class EngineCore:
             return ""
         return self.tokenizer.pieces[matched] if isinstance(matched, int) else matched
 
+    # -- memory ----------------------------------------------------------------------------
+
+    def resize(self, kv_tokens: int) -> None:
+        """See :meth:`sglnb.runtime.engine.Engine.resize`."""
+        self._between_runs("resize")
+        if self.released:
+            raise EngineError("resize: the engine is released; call engine.resume() first")
+        pool, tree = self.memory.pool, self.memory.tree
+        total = kv_tokens + -kv_tokens % pool.page_size
+        if tree.locked_size > total:
+            raise ValueError(
+                f"kv_tokens: {tree.locked_size:,} tokens are pinned, more than {total:,}; "
+                "unpin some first"
+            )
+        if tree.size > total:
+            tree.evict(tree.size - total, why="resize")
+        old = tree.renumber()
+        before, self.kv = self.kv, self.model.kv_cache(total)
+        self.kv.take(before, old)
+        pool.restart(total, used=len(old))
+
+    def release(self, *, weights: bool, kv: bool) -> None:
+        """See :meth:`sglnb.runtime.engine.Engine.release`."""
+        self._between_runs("release")
+        if kv:
+            tree = self.memory.tree
+            for node in self.pins.values():
+                node.pins -= 1
+                tree.unlock(node, "pin")
+            self.pins.clear()
+            tree.evict(tree.size, why="release")
+            self.kv = None
+        if weights:
+            self.model = None
+            if self.features is not None:
+                self.features.model = None
+
+    def resume(self, load: Callable[[], Model]) -> None:
+        """See :meth:`sglnb.runtime.engine.Engine.resume`."""
+        if self.model is None:
+            self.model = load()
+            if self.features is not None:
+                self.features.model = self.model
+        if self.kv is None:
+            self.kv = self.model.kv_cache(self.memory.pool.total)
+
+    @property
+    def released(self) -> bool:
+        """Whether weights or KV memory are given back for now."""
+        return self.model is None or self.kv is None
+
+    def _between_runs(self, what: str) -> None:
+        if not self.idle:
+            n = len(self.requests())
+            raise EngineError(f"{what}: {n} requests are in progress; wait for them or abort()")
+
     # -- inspection ------------------------------------------------------------------------
+
+    def made_of(self) -> dict[str, Any]:
+        """The parts that do not change, for :meth:`sglnb.runtime.engine.Engine.status`."""
+        return {
+            "decoder": self.model.kind,
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attention": "torch",
+            "kv_bytes_per_token": self.model.kv_bytes_per_token,
+        }
 
     def metrics(self) -> dict[str, Any]:
         """See :meth:`sglnb.runtime.engine.Engine.metrics`."""

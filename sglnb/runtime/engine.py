@@ -22,11 +22,12 @@ from .core import EngineCore
 from .eviction import EVICTIONS
 from .generate import generate
 from .image_prompt import ImagePrompts, PromptImages
-from .models import EMBEDDED, load_model
+from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
 from .request import Request
 from .sampling_params import SamplingParams
 from .threads import ThreadGovernor, most_threads, short_switches
+from .tokenizer import Tokenizer
 
 
 class Engine:
@@ -87,8 +88,13 @@ class Engine:
         self._closing = threading.Lock()
         self.closed = False
 
+        def load() -> tuple[Model, Tokenizer]:
+            return load_model(model, device=device, dtype=dtype)
+
+        self._load = load
+
         def build() -> EngineCore:
-            loaded, tokenizer = load_model(model, device=device, dtype=dtype)
+            loaded, tokenizer = load()
             on_cpu = loaded.device.type == "cpu"
             return EngineCore(
                 loaded,
@@ -112,7 +118,8 @@ class Engine:
         self._core = ready.result()
         self.tokenizer = self._core.tokenizer
         self.context_length: int = self._core.model.context_length
-        self._images = ImagePrompts(self._core.model, self._core.image_keys, self.model_name)
+        self._images = self._see()
+        self._made_of = self._core.made_of()
         self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.
         self_ref = weakref.ref(self)
@@ -217,6 +224,9 @@ class Engine:
         """The prompt's ids, what the tree knows them by, and its images."""
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         return self._images.expand(ids, self._images.load(image_data))
+
+    def _see(self) -> ImagePrompts:
+        return ImagePrompts(self._core.model, self._core.image_keys, self.model_name)
 
     def prompt_ids(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
         """The tokens that :meth:`submit` would compute: each image's placeholder becomes as many
@@ -337,17 +347,14 @@ class Engine:
 
     def status(self) -> dict[str, Any]:
         """What the engine is made of, and :meth:`metrics`."""
-        core = self._core
+        state = "closed" if self.closed else "released" if self._core.released else "ready"
         return {
             "model": self.model_name,
-            "decoder": core.model.kind,
-            "device": str(core.model.device),
-            "dtype": str(core.model.dtype).removeprefix("torch."),
-            "attention": "torch",
+            "state": state,
+            **self._made_of,
             "threads": self._most_threads,
             "context_length": self.context_length,
-            "kv_bytes_per_token": core.model.kv_bytes_per_token,
-            **({"closed": True} if self.closed else self.metrics()),
+            **({} if self.closed else self.metrics()),
         }
 
     def check(self) -> None:
@@ -357,6 +364,35 @@ class Engine:
             RuntimeError: the books are wrong (an engine bug).
         """
         self.call(self._core.check)
+
+    # -- memory ----------------------------------------------------------------------------
+
+    def resize(self, kv_tokens: int) -> None:
+        """Change the KV pool's capacity between runs. What is cached stays, as far as it fits.
+
+        Raises:
+            ValueError: more than ``kv_tokens`` are pinned.
+            EngineError: requests are in progress.
+        """
+        at_least_one("kv_tokens", kv_tokens)
+        self.call(lambda: self._core.resize(kv_tokens))
+
+    def release(self, *, weights: bool = True, kv: bool = True) -> None:
+        """Give the memory of the weights and of the KV pool back until :meth:`resume`;
+        requests fail meanwhile. With ``kv`` the cache is emptied and its pins are gone. The
+        tokenizer, the metrics and the event log stay.
+
+        Raises:
+            EngineError: requests are in progress.
+        """
+        self.call(lambda: self._core.release(weights=weights, kv=kv))
+        if weights:
+            self._images.model = None
+
+    def resume(self) -> None:
+        """Undo :meth:`release`: load the weights again, take the KV memory again."""
+        self.call(lambda: self._core.resume(lambda: self._load()[0]))
+        self._images = self._see()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -392,7 +428,7 @@ class Engine:
         self.shutdown()
 
     def __repr__(self) -> str:
-        how = "closed" if self.closed else str(self._core.model.device)
+        how = "closed" if self.closed else self._made_of["device"]
         return f"Engine({self.model_name!r}, {how})"
 
     def _post(self, command: Callable[[], None]) -> None:

@@ -28,7 +28,7 @@ class ImageFeatures:
     """
 
     def __init__(self, model: VisionModel, most: int = FEATURE_BYTES):
-        self._model = model
+        self.model = model
         self._known: ByteLRU[bytes, torch.Tensor] = ByteLRU(most)
         self.encoded = 0
         """Images that went through the tower so far."""
@@ -53,7 +53,7 @@ class ImageFeatures:
     def _features(self, span: Span) -> torch.Tensor:
         known = self._known.get(span.digest)
         if known is None:
-            known = self._model.encode(span.prepared)
+            known = self.model.encode(span.prepared)
             self.encoded += 1
             if len(known) != span.prepared.tokens:
                 raise RuntimeError(
@@ -68,7 +68,7 @@ class ImageFeatures:
         the positions that images bring about."""
         if all(w.request.images is None for w in work):
             return batch
-        positions = batch.positions.expand(3, -1).clone() if self._model.mrope else None
+        positions = batch.positions.expand(3, -1).clone() if self.model.mrope else None
         features: list[tuple[slice, torch.Tensor]] = []
         base = 0
         for request, count in work:

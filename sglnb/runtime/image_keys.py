@@ -67,6 +67,14 @@ class ImageKeys:
                 out += [self._piece(key) for key in group if not (-1 - key) % STRIDE]
         return "".join(out)
 
+    def to_bytes(self, keys: Iterable[int]) -> bytes:
+        """The bytes that keys spell, special tokens and images by their names."""
+        table = self._tokenizer.token_bytes
+        return b"".join(
+            self.pieces([key])[0].encode() if key < 0 or table[key] is None else table[key]
+            for key in keys
+        )
+
     def _piece(self, key: int) -> str:
         number, offset = divmod(-1 - key, STRIDE)
         return "\u25aa" if offset else f"<image {self._names.get(number, '?')}>"

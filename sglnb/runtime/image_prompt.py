@@ -72,7 +72,7 @@ class ImagePrompts:
     """
 
     def __init__(self, model: Any, keys: ImageKeys, model_name: str):
-        self._model: VisionModel | None = model if model.sees else None
+        self.model: VisionModel | None = model if model.sees else None
         self._keys, self._model_name = keys, model_name
         self._prepared: ByteLRU[bytes, Prepared] = ByteLRU(PREPARED_BYTES)
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class ImagePrompts:
     @property
     def placeholder(self) -> str:
         """The text that stands for an image in a prompt; "" when the model sees none."""
-        return "" if self._model is None else self._model.image_text
+        return "" if self.model is None else self.model.image_text
 
     def load(self, image_data: Any) -> list[Image]:
         """The images of one prompt.
@@ -96,7 +96,7 @@ class ImagePrompts:
         many = isinstance(image_data, (list, tuple))
         if many and not image_data:
             return []
-        if self._model is None:
+        if self.model is None:
             raise ValueError(
                 f"image_data: {self._model_name} takes no images; load a model with vision, such "
                 "as a LLaVA or Qwen2-VL checkpoint"
@@ -121,7 +121,7 @@ class ImagePrompts:
         Raises:
             ValueError: not as many placeholders as images.
         """
-        model = self._model
+        model = self.model
         if model is None:
             return ids, ids, None
         places = _runs(ids, model.image_token_id)
@@ -146,7 +146,7 @@ class ImagePrompts:
             out += ids[at:start]
             keys += ids[at:start]
             begin = len(out)
-            out += [self._model.image_token_id] * one.tokens
+            out += [self.model.image_token_id] * one.tokens
             keys += self._keys.keys(image.digest, one.tokens)
             span = Span(begin, len(out), image.digest, one, begin + shift)
             found.spans.append(span)
@@ -158,7 +158,7 @@ class ImagePrompts:
         with self._lock:
             known = self._prepared.get(image.digest)
         if known is None:
-            known = self._model.prepare(image.pil)
+            known = self.model.prepare(image.pil)
             with self._lock:
                 self._prepared.put(image.digest, known, known.nbytes)
         return known

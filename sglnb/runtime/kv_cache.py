@@ -42,3 +42,11 @@ class KVCache:
         """Store k, v [N, heads, head size] of new tokens at ``slots`` [N]."""
         self.k[layer].index_copy_(0, slots, k)
         self.v[layer].index_copy_(0, slots, v)
+
+    def take(self, other: KVCache, slots: list[int]) -> None:
+        """Copy what ``other`` holds in ``slots`` to the first slots of this one, layer by
+        layer."""
+        place = torch.tensor(slots, dtype=torch.long, device=self.k.device)
+        for layer in range(self.k.shape[0]):
+            self.k[layer, : len(slots)] = other.k[layer][place]
+            self.v[layer, : len(slots)] = other.v[layer][place]

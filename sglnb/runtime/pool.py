@@ -89,6 +89,12 @@ class SlotPool:
             self._stop[start] = stop
             self._starts.insert(i + 1, start)
 
+    def restart(self, total: int, used: int) -> None:
+        """Begin anew with ``total`` slots, of which the first ``used`` are taken."""
+        self.__init__(total, self.page_size)
+        if used:
+            self._take(0, 0, used)
+
     def free_slots(self) -> set[int]:
         """All free slots; for checks."""
         return {slot for start, stop in self._stop.items() for slot in range(start, stop)}

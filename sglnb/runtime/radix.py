@@ -362,11 +362,25 @@ class RadixTree:
             del self.roots[extra_key]
         self._offer(parent)
 
+    def renumber(self) -> list[int]:
+        """Give the stored tokens the slots 0, 1, 2, ..., each path in a row as far as it can be.
+
+        Returns:
+            The old slot of each new one.
+        """
+        old: list[int] = []
+        for node in self.nodes():
+            start = len(old)
+            old += node.slots
+            node.slots = list(range(start, len(old)))
+        return old
+
     # -- inspection ------------------------------------------------------------------------
 
-    def nodes(self) -> Iterator[Node]:
-        """All nodes but the roots, parents before children."""
-        todo = [child for root in self.roots.values() for child in root.children.values()]
+    def nodes(self, root: Node | None = None) -> Iterator[Node]:
+        """All nodes (of one root) but the roots, parents before children."""
+        roots = list(self.roots.values()) if root is None else [root]
+        todo = [child for top in roots for child in top.children.values()]
         while todo:
             node = todo.pop()
             yield node

@@ -304,33 +304,6 @@ def test_events_tell_the_whole_story(engine):
     assert (end.prompt_tokens, end.completion_tokens, end.matched) == (15, 9, "<|im_end|>")
 
 
-def test_cache_inspection_changes_nothing(engine):
-    engine.cache.flush()
-    engine.generate(ITALY, GREEDY)
-    before = engine.cache.snapshot()
-    match = engine.cache.match(ITALY.replace("Italy", "Peru"))
-    assert match.text.endswith("capital of")
-    assert match.rest.startswith(" Peru")
-    assert engine.cache.snapshot() == before
-    assert sum(len(n["ids"]) for n in before) == engine.metrics()["kv_cached"]
-
-
-def test_pins_survive_a_flush(engine):
-    engine.cache.flush()
-    engine.generate(ITALY, GREEDY)
-    handle = engine.cache.pin(ITALY)
-    engine.cache.flush()
-    engine.check()
-    assert engine.cache.match(ITALY).cached == 15
-    engine.cache.unpin(handle)
-    with pytest.raises(ValueError, match="not pinned"):
-        engine.cache.unpin(handle)
-    engine.cache.flush()
-    assert engine.cache.match(ITALY).cached == 0
-    with pytest.raises(ValueError, match="nothing of it is in the cache"):
-        engine.cache.pin(ITALY)
-
-
 def test_many_threads_submit_at_once(engine):
     results: dict[int, str] = {}
 
