@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..runtime.images import load_image
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
 from .ir import (
     SglExpr,
     SglGen,
+    SglImage,
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
@@ -129,6 +131,21 @@ def select(
     if choices is None:
         raise ValueError('choices: is missing; select("name", choices=["yes", "no"])')
     return _select(name, choices, temperature, choices_method, caller())
+
+
+def image(source: Any) -> SglImage:
+    """An image, to stand where text can: ``s += user(image("cat.png") + "What is this?")``.
+
+    It is read here and now; the state needs a model that takes images.
+
+    Args:
+        source: a path, an http(s) URL, a ``data:`` URI or base64 text, bytes, a ``PIL.Image``, or
+            a numpy array [height, width] or [height, width, channels].
+
+    Raises:
+        ValueError: there is no such file, the URL cannot be fetched, or it is no image.
+    """
+    return SglImage(load_image(source, "image"), caller())
 
 
 def system(expr: SglExpr | str | None = None) -> SglExpr:

@@ -10,7 +10,7 @@ generations stop where another role would begin.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 PLAIN_ROLES = ("system", "user", "assistant")
@@ -117,8 +117,25 @@ class ChatTemplate:
             return ""
 
     def _render(self, roles: list[str], *, generation_prompt: bool = False) -> str:
-        messages = [{"role": r, "content": _marker(i)} for i, r in enumerate(roles)]
+        messages = [
+            {"role": r, "content": _content(_marker(i), self._in_parts)}
+            for i, r in enumerate(roles)
+        ]
         return self._tokenizer.render_chat(messages, generation_prompt=generation_prompt)
+
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether the template shows a content only when it is a list of parts; those of some
+        models with vision do."""
+        for in_parts in (False, True):
+            message = {"role": "user", "content": _content(_marker(0), in_parts)}
+            try:
+                text = self._tokenizer.render_chat([message], generation_prompt=False)
+            except Exception:  # jinja's own kinds, and whatever a template raises
+                continue
+            if _marker(0) in text:
+                return in_parts
+        return False
 
 
 _HISTORY: dict[str | None, list[str]] = {
@@ -128,6 +145,10 @@ _HISTORY: dict[str | None, list[str]] = {
     "assistant": ["user", "assistant"],
 }
 """The shortest conversation that ends with a message of each role."""
+
+
+def _content(text: str, in_parts: bool) -> str | list[dict[str, str]]:
+    return [{"type": "text", "text": text}] if in_parts else text
 
 
 def _marker(i: int) -> str:

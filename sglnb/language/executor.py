@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..events import StateEnded, StateForked, StateStarted, VariableSet
 from .errors import GenerationError, UnknownVariable, one_line
+from .images import Placed
 from .ir import SglFork, SglSetVariable
 from .operation import Operation
 from .opqueue import OperationQueue, again
@@ -16,6 +17,7 @@ from .sampling import branch_defaults
 from .waiting import wait_until
 
 if TYPE_CHECKING:
+    from ..runtime.images import Image
     from .run import ProgramRun
 
 
@@ -39,6 +41,8 @@ class StreamExecutor(OperationQueue):
         super().__init__(run, waiting=parent is not None)
         self.sid, self.defaults, self.index = sid, defaults, index
         self.text_ = ""
+        self.images: list[Placed] = []
+        """The images of the text, in order."""
         self.messages_: list[dict[str, Any]] = []
         self.role_start = 0
         self.role_suffix = ""
@@ -72,6 +76,18 @@ class StreamExecutor(OperationQueue):
         """Append text to the state."""
         with self.lock:
             self.text_ += text
+
+    def append_image(self, image: Image, placeholder: str) -> None:
+        """Append an image to the state; in the text ``placeholder`` stands for it."""
+        with self.lock:
+            start = len(self.text_)
+            self.text_ += placeholder
+            self.images.append(Placed(start, len(self.text_), image))
+
+    @property
+    def image_options(self) -> dict[str, Any]:
+        """What a request for the text brings besides it."""
+        return {"image_data": [p.image for p in self.images]} if self.images else {}
 
     def store(self, op: Operation, value: Any, meta_info: Any = None, scores: Any = None) -> None:
         """Set the variable that ``op`` makes, if it has a name, and tell so."""
@@ -113,6 +129,7 @@ class StreamExecutor(OperationQueue):
         with parent.lock, self.lock:
             self.table.adopt(parent.table)
             self.text_ = parent.text_
+            self.images = list(parent.images)
             self.messages_ = list(parent.messages_)
             self.cur_role = parent.cur_role
             self.role_start, self.role_suffix = parent.role_start, parent.role_suffix

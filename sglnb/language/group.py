@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SglError
 from ..events import StateJoined
 from .errors import BranchError
+from .images import as_expression, parts
 from .ir import SglExpr, SglSetVariable
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ class ProgramStateGroup:
         if mode == "gather_variable":
             self._gather()
         else:
-            self.src_state += "".join(
-                ex.text_[ex.fork_start_text_pos :]
+            self.src_state += as_expression(
+                part
                 for ex, error in zip(executors, self.errors, strict=True)
                 if error is None
+                for part in parts(ex.text_, ex.images, ex.fork_start_text_pos)
             )
         source = self.src_state.stream_executor
         source.run.backend.events.emit(

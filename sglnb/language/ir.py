@@ -10,6 +10,7 @@ from .choices import ChoicesSamplingMethod
 from .errors import Where
 
 if TYPE_CHECKING:
+    from ..runtime.images import Image
     from .state import ProgramState
 
 _PACKAGE = __name__.rpartition(".")[0]
@@ -132,6 +133,17 @@ class SglSelect(SglExpr):
 
     def __repr__(self) -> str:
         return f"Select({self.name!r}, choices={self.choices}, method={self.choices_method!r})"
+
+
+class SglImage(SglExpr):
+    """An image. Where it stands, the text has the model's placeholder."""
+
+    def __init__(self, image: Image, where: Where = None):
+        self.image = image
+        self.where = where or caller()
+
+    def __repr__(self) -> str:
+        return f"Image({self.image.label!r})"
 
 
 class SglVariable(SglExpr):

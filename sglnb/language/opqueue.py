@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestAborted
 from .errors import GenerationAborted, GenerationError, one_line
+from .images import check_images
 from .ir import SglExpr, SglFork, SglRoleEnd, as_expr
 from .operation import BOOKKEEPING, HEAVY, Operation, flatten, role_after, sort_after_stop
 from .perform import perform
@@ -72,10 +73,12 @@ class OperationQueue:
             closing: the end of a ``with`` block that raised: do it if possible, else nothing.
 
         Raises:
-            TypeError: ``value`` cannot be appended. ValueError: a role inside a role.
+            TypeError: ``value`` cannot be appended. ValueError: a role inside a role, or an
+                image for a model that takes none.
             GenerationError: the state has failed before. RequestAborted: the run was stopped.
         """
         exprs = flatten(as_expr(value))
+        check_images(exprs, self.run.backend)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
                 return

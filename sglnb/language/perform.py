@@ -8,10 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, RequestAborted
+from .images import parts, placeholder
 from .ir import (
     SglConstantText,
     SglFork,
     SglGen,
+    SglImage,
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
@@ -41,6 +43,11 @@ def _constant(ex: StreamExecutor, op: Operation) -> None:
     ex.complete(op)
 
 
+def _image(ex: StreamExecutor, op: Operation) -> None:
+    ex.append_image(op.expr.image, placeholder(ex.run.backend))
+    ex.complete(op)
+
+
 def _role_begin(ex: StreamExecutor, op: Operation) -> None:
     previous = ex.messages_[-1]["role"] if ex.messages_ else None
     prefix, suffix = ex.run.template.around(op.expr.role, previous)
@@ -54,7 +61,9 @@ def _role_begin(ex: StreamExecutor, op: Operation) -> None:
 def _role_end(ex: StreamExecutor, op: Operation) -> None:
     if ex.cur_role == op.expr.role:  # else a stop has dropped its beginning
         with ex.lock:
-            content = ex.text_[ex.role_start :].lstrip()
+            content = parts(ex.text_, ex.images, ex.role_start)
+            if all(isinstance(part, str) for part in content):
+                content = "".join(content).lstrip()
             ex.messages_.append({"role": op.expr.role, "content": content})
             ex.text_ += ex.role_suffix
             ex.cur_role = None
@@ -119,7 +128,12 @@ def _send_hint(ex: StreamExecutor) -> None:
     run = ex.run
     try:
         run.backend.submit(
-            ex.text_, {"max_new_tokens": 0}, run=run.id, state=ex.sid, purpose="prefill"
+            ex.text_,
+            {"max_new_tokens": 0},
+            run=run.id,
+            state=ex.sid,
+            purpose="prefill",
+            **ex.image_options,
         )
     except (ValueError, EngineError):
         return  # only a hint: what is wrong is told by the branches' own requests
@@ -144,6 +158,7 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
         name=expr.name or "",
         purpose="gen",
         on_update=partial(_on_update, ex, op),
+        **ex.image_options,
         **options,
     )
     _keep(ex, op, request)
@@ -211,7 +226,10 @@ def _select(ex: StreamExecutor, op: Operation) -> None:
             ex.fail(op, problem)
         ex.complete(op)
 
-    scoring = Scoring(expr, ex.text_, run.backend.tokenizer, decided)
+    encode = run.backend.tokenizer.encode
+    if ex.images:
+        encode = partial(run.backend.prompt_ids, **ex.image_options)
+    scoring = Scoring(expr, ex.text_, run.backend.tokenizer, decided, encode)
     for ids, start, on_update in scoring.jobs():
         request = run.backend.submit(
             ids,
@@ -223,12 +241,14 @@ def _select(ex: StreamExecutor, op: Operation) -> None:
             return_logprob=True,
             logprob_start_len=start,
             on_update=on_update,
+            **(ex.image_options if start else {}),
         )
         _keep(ex, op, request)
 
 
 _ACTIONS = {
     SglConstantText: _constant,
+    SglImage: _image,
     SglGen: _gen,
     SglSelect: _select,
     SglVariable: _variable,

@@ -20,6 +20,7 @@ class Scoring:
 
     Args:
         text: the text before the choices.
+        encode: the ids of a text that begins with ``text``, images included.
         decided: called once, when the last request is done or the first has failed.
 
     Raises:
@@ -27,7 +28,12 @@ class Scoring:
     """
 
     def __init__(
-        self, expr: SglSelect, text: str, tokenizer: Any, decided: Callable[[Scoring], None]
+        self,
+        expr: SglSelect,
+        text: str,
+        tokenizer: Any,
+        decided: Callable[[Scoring], None],
+        encode: Callable[[str], list[int]],
     ):
         self._expr = expr
         self._pieces = tokenizer.pieces
@@ -36,8 +42,8 @@ class Scoring:
         self._told = False
         self.problem: Exception | None = None
         """What went wrong with a request."""
-        prefix = tokenizer.encode(text) if text else []
-        self._ids = [tokenizer.encode(text + choice) for choice in expr.choices]
+        prefix = encode(text) if text else []
+        self._ids = [encode(text + choice) for choice in expr.choices]
         common = min(common_length(prefix, ids) for ids in self._ids)
         self.start = max(common, 1)
         """First scored token; the very first of a text has no probability."""
@@ -50,7 +56,8 @@ class Scoring:
         self._bare: list[dict[str, Any] | None] = [None] * len(self._ids) if twice else []
 
     def jobs(self) -> Iterator[tuple[list[int], int, Callable[[Any], None]]]:
-        """The requests to send: (prompt ids, first scored token, on_update)."""
+        """The requests to send: (prompt ids, first scored token, on_update). The first scored
+        token is 0 where the choice stands alone, without the text."""
         for i, ids in enumerate(self._ids):
             yield ids, self.start, partial(self._on_update, self._infos, i)
         for i in range(len(self._bare)):

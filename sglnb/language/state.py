@@ -9,6 +9,7 @@ from typing import Any
 from . import display
 from .executor import StreamExecutor
 from .group import ProgramStateGroup
+from .images import for_api
 from .ir import (
     SglExpr,
     SglRoleBegin,
@@ -130,9 +131,10 @@ class ProgramState:
         return self.stream_executor.text_
 
     def messages(self) -> list[dict[str, Any]]:
-        """The closed messages in the form of the OpenAI API, waited for."""
+        """The closed messages in the form of the OpenAI API, waited for. Where there are images,
+        the content is a list of parts; images are ``data:`` URIs."""
         self.sync()
-        return list(self.stream_executor.messages_)
+        return [for_api(message) for message in self.stream_executor.messages_]
 
     def error(self) -> BaseException | None:
         """What went wrong, waited for; None when all is well."""

@@ -25,11 +25,12 @@ TEXT = {
     "initializer_range": 0.3,
 }
 QWEN_ROPE = {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 10000.0}
+# Like those of real checkpoints it shows only contents that are lists of parts.
 LLAVA_TEMPLATE = (
-    "{% for m in messages %}{{ m.role.upper() }}: {% if m.content is string %}{{ m.content }}"
-    "{% else %}{% for c in m.content %}{% if c.type == 'image' %}<image>\n{% endif %}{% endfor %}"
-    "{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}"
-    "{% endif %}\n{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+    "{% for m in messages %}{{ m.role.upper() }}: "
+    "{% for c in m.content | selectattr('type', 'equalto', 'image') %}<image>\n{% endfor %}"
+    "{% for c in m.content | selectattr('type', 'equalto', 'text') %}{{ c.text }}{% endfor %}"
+    "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
 
 
