@@ -16,7 +16,17 @@ from .events import EventLog
 from .language import *  # noqa: F403  (the language's __all__ is its public list)
 from .language import __all__ as _language_names
 from .magics import load_ipython_extension, unload_ipython_extension
-from .runtime import Engine, Request, SamplingParams, Tokenizer, default_engine
+from .runtime import (
+    Engine,
+    Request,
+    SamplingParams,
+    Simulation,
+    Tokenizer,
+    TraceRequest,
+    default_engine,
+    optimal_hit_rate,
+    simulate,
+)
 from .runtime.constraints import compile_constraint
 
 __version__ = "0.1.0"
@@ -31,10 +41,14 @@ __all__ = [
     "RequestAborted",
     "SamplingParams",
     "SglError",
+    "Simulation",
     "Tokenizer",
+    "TraceRequest",
     "compile_constraint",
     "default_engine",
     "load_ipython_extension",
+    "optimal_hit_rate",
+    "simulate",
     "unload_ipython_extension",
     *_language_names,
 ]

@@ -17,22 +17,24 @@ class EventLog:
 
     Args:
         capacity: events kept; older ones fall off. Their count is :attr:`dropped`.
+        clock: seconds; the log's time starts at 0.
     """
 
-    def __init__(self, capacity: int = 200_000):
+    def __init__(self, capacity: int = 200_000, clock: Callable[[], float] = time.monotonic):
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._ring: deque[Event] = deque(maxlen=capacity)
         self._subscriptions: tuple[Subscription, ...] = ()
         self._lock = threading.Lock()
         self._next_seq = 0
-        self._t0 = time.monotonic()
+        self._clock = clock
+        self._t0 = clock()
 
     def emit(self, event: Event) -> None:
         """Number and time-stamp ``event`` and keep it. Cheap and thread-safe."""
         with self._lock:
             event.seq = self._next_seq
-            event.t = time.monotonic() - self._t0
+            event.t = self._clock() - self._t0
             self._next_seq += 1
             self._ring.append(event)
             for subscription in self._subscriptions:
@@ -40,7 +42,7 @@ class EventLog:
 
     def now(self) -> float:
         """Seconds on the clock of :attr:`Event.t`."""
-        return time.monotonic() - self._t0
+        return self._clock() - self._t0
 
     @property
     def next_seq(self) -> int:

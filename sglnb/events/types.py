@@ -129,6 +129,9 @@ class RequestArrived(Event):
     pieces: list[str]
     constraint: str = ""
     """Human-readable source of the constraint ("regex: …"), "" when free."""
+    max_new_tokens: int = 0
+    priority: int = 0
+    extra_key: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,6 +8,18 @@ from .default import default_engine  # noqa: E402
 from .engine import Engine  # noqa: E402
 from .request import Request  # noqa: E402
 from .sampling_params import SamplingParams  # noqa: E402
+from .simulate import Simulation, simulate  # noqa: E402
 from .tokenizer import Tokenizer  # noqa: E402
+from .trace import TraceRequest, optimal_hit_rate  # noqa: E402
 
-__all__ = ["Engine", "Request", "SamplingParams", "Tokenizer", "default_engine"]
+__all__ = [
+    "Engine",
+    "Request",
+    "SamplingParams",
+    "Simulation",
+    "Tokenizer",
+    "TraceRequest",
+    "default_engine",
+    "optimal_hit_rate",
+    "simulate",
+]

@@ -43,7 +43,10 @@ class Engine:
         kv_tokens: capacity of the KV pool in tokens; default: from free memory.
         page_size: tokens that are cached together, 1 or 16. With 16 a prefix is reused in
             whole pages.
-        policy: "lpm" (longest cached prefix first) or "fcfs".
+        policy: which waiting request is admitted first: "lpm" (longest cached prefix),
+            "dfs-weight" (depth first through the cached tree), "fcfs" (first come), "lof"
+            (longest output) or "random". Under each, those of a larger priority go first, and
+            no one starves.
         eviction: what leaves the cache first: "lru" (least recently used), "lfu" (fewest
             hits), "fifo" (oldest), "mru", "priority" (lowest) or "cost" (cheapest to compute
             again).
@@ -209,6 +212,9 @@ class Engine:
             ids=keys,
             pieces=self._core.image_keys.pieces(keys),
             constraint=source,
+            max_new_tokens=params.max_new_tokens,
+            priority=priority,
+            extra_key=extra_key,
         )
 
         def enqueue() -> None:

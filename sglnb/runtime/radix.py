@@ -190,6 +190,19 @@ class RadixTree:
                 break
         return Peek(node, length, within)
 
+    def still(self, peek: Peek, keys: list[int], extra_key: str = "") -> bool:
+        """Whether ``peek``, an earlier answer of :meth:`peek`, is right now too. Constant time;
+        it may say no of an answer that is right."""
+        node = peek.node
+        if node.parent is None:  # a root, or evicted meanwhile
+            if node is not self.roots.get(extra_key):
+                return False
+        elif node.depth - len(node.key) != peek.length - peek.within:  # split
+            return False
+        if peek.within < len(node.key) or peek.length >= len(keys):
+            return True
+        return self._first(keys, peek.length) not in node.children
+
     def find(self, keys: list[int], limit: int | None = None, extra_key: str = "") -> Match:
         """The longest stored prefix of ``keys[:limit]``. An edge that matches in part is split,
         so that the match ends at a node; but not where only ``limit`` ends the match and

@@ -81,7 +81,10 @@ class Request:
         """Prompt tokens found in the cache at first admission."""
         self.cursor: Any = None
         """Place in the constraint, None when free."""
-        self.rounds_waited = 0
+        self.ticket = 0
+        """Place among all requests of the scheduler, by arrival."""
+        self.level = (0, 0)
+        """See :func:`sglnb.runtime.policy.level`."""
         self.forced_tokens = 0
         self.seed = params.seed
         self.output = OutputText(params.stop_strings, not params.no_stop_trim)

@@ -334,7 +334,7 @@ def test_two_engines_live_side_by_side_and_close(engine, shared_data):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"policy": "best"}, "policy: must be 'lpm' or 'fcfs', got 'best'"),
+        ({"policy": "best"}, "policy: must be 'lpm' or 'dfs-weight' or .*, got 'best'"),
         ({"kv_tokens": 0}, "kv_tokens: must be a whole number at least 1"),
         ({"model": "./nothing/here"}, "model: no checkpoint at './nothing/here'"),
         ({"device": "tpu9"}, "device: 'tpu9' is no torch device"),
