@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sglnb.runtime.attention import Row, TorchAttention
+from sglnb.runtime.attention import Row, TorchAttention, local
 from sglnb.runtime.attention import plan as planning
 from sglnb.runtime.kv_cache import KVCache
 from sglnb.runtime.pool import runs_of
@@ -15,7 +17,7 @@ from sglnb.runtime.pool import runs_of
 HEADS, GROUP, DIM, SLOTS = 2, 3, 8, 400
 
 
-def reference(q, k_all, v_all, row, window=None, softcap=None):
+def reference(q, k_all, v_all, row, window=None, softcap=None, sinks=None):
     """Softmax over a whole score matrix in float64. q [n, heads, d], k_all [positions, ...]."""
     q, k, v = q.double(), k_all.double(), v_all.double()
     k, v = k.repeat_interleave(GROUP, 1), v.repeat_interleave(GROUP, 1)
@@ -27,7 +29,11 @@ def reference(q, k_all, v_all, row, window=None, softcap=None):
     hidden = key > at
     if window:
         hidden |= key <= at - window
-    probs = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    scores = scores.masked_fill(hidden, float("-inf"))
+    if sinks is not None:  # one more key, whose value is nothing
+        sink = sinks.double()[:, None, None].expand(-1, len(q), 1)
+        scores = torch.cat([scores, sink], -1)
+    probs = scores.softmax(-1)[..., : k.shape[0]]
     return torch.einsum("hqk,khd->qhd", probs, v)
 
 
@@ -53,11 +59,14 @@ def batches(draw):
 @settings(max_examples=80, deadline=None)
 @given(
     rows=batches(),
-    limits=st.sampled_from([(None, None), (5, None), (None, 4.0), (9, 4.0)]),
+    limits=st.sampled_from([(None, None), (5, None), (None, 4.0), (9, 4.0), (150, None)]),
+    with_sinks=st.booleans(),
+    block=st.sampled_from([1, 7, 128]),
     least=st.sampled_from([1, 16, 128, 512]),
 )
-def test_attend_equals_reference(rows, limits, least):
+def test_attend_equals_reference(rows, limits, with_sinks, block, least):
     torch.manual_seed(len(rows))
+    limits = (*limits, torch.randn(HEADS * GROUP) if with_sinks else None)
     kv = KVCache(1, SLOTS, HEADS, DIM, torch.float32, torch.device("cpu"))
     # Slots that no row owns were never written: their garbage must not leak.
     used = torch.tensor(sorted({slot for row in rows for slot in row.slots}))
@@ -67,12 +76,9 @@ def test_attend_equals_reference(rows, limits, least):
     q = torch.randn(n, HEADS * GROUP, DIM)
     k, v = torch.randn(n, HEADS, DIM), torch.randn(n, HEADS, DIM)
     backend = TorchAttention(torch.device("cpu"))
-    before, planning.MIN_SEGMENT = planning.MIN_SEGMENT, least
-    try:
+    with patch.object(planning, "MIN_SEGMENT", least), patch.object(local, "BLOCK", block):
         plan = backend.plan(rows)
-    finally:
-        planning.MIN_SEGMENT = before
-    out = backend.attend(plan, 0, kv, q, k, v, DIM**-0.5, *limits)
+        out = backend.attend(plan, 0, kv, q, k, v, DIM**-0.5, *limits)
     at = 0
     for row in rows:
         slots = torch.tensor(row.slots)
@@ -112,3 +118,13 @@ def test_one_request_alone_is_read_without_copies(count):
     plan = planning.make_plan([Row(40 - count, count, slots, runs_of(slots))], torch.device("cpu"))
     assert plan.scattered is None
     assert not plan.merge
+
+
+def test_a_window_reads_only_what_it_lets_through():
+    slots = list(range(1000))
+    rows = [Row(500, 500, slots, runs_of(slots)), Row(399, 1, slots[:400], runs_of(slots[:400]))]
+    plan = local.make_local_plan(rows, 64, torch.device("cpu"))
+    assert [len(block.slots) for block in plan.blocks] == [63 + 128, 63 + 128, 63 + 128, 63 + 116]
+    assert plan.blocks[0].slots[0] == 500 - 63
+    assert plan.scattered.slots.tolist() == [list(range(336, 400))]
+    assert plan.scattered.queries.tolist() == [500]

@@ -45,6 +45,7 @@ class AttentionBackend(ABC):
         scale: float,
         window: int | None = None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Causal attention of each row's new tokens over all of its positions.
 
@@ -54,6 +55,7 @@ class AttentionBackend(ABC):
             scale: factor of the scores.
             window: each position sees only the last ``window`` positions.
             softcap: scores become ``softcap * tanh(score / softcap)``.
+            sinks: [query heads] score of one more key whose value is 0 (GPT-OSS).
 
         Returns:
             [N, query heads, head size].

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -61,6 +62,10 @@ class Plan:
     scattered: Scattered | None = None
     merge: bool = False
     """Whether some query gets more than one partial result."""
+    local: dict[int | None, Any] = field(default_factory=dict)
+    """What a backend works out once a step for each width of window."""
+    longest: int = 0
+    """Positions of the longest row: a window as wide hides nothing."""
 
     @property
     def tokens(self) -> int:
@@ -98,7 +103,10 @@ def make_plan(rows: list[Row], device: torch.device) -> Plan:
         else:
             short.append(i)
     if short:
-        plan.scattered = _pad([leftover[i] for i in short], _queries(reads, short, device), device)
+        plan.scattered = pad_slots(
+            [leftover[i] for i in short], _queries(reads, short, device), device
+        )
+    plan.longest = max((row.start + row.count for row in rows), default=0)
     parts = len(plan.segments) + len(plan.causal) + (plan.scattered is not None)
     plan.merge = parts > 1
     return plan
@@ -159,7 +167,10 @@ def _queries(
     return torch.tensor([t for start, stop in ranges for t in range(start, stop)], device=device)
 
 
-def _pad(slots: list[list[int]], queries: slice | torch.Tensor, device: torch.device) -> Scattered:
+def pad_slots(
+    slots: list[list[int]], queries: slice | torch.Tensor, device: torch.device
+) -> Scattered:
+    """One query a row over that row's ``slots``, padded to the longest."""
     longest = max(map(len, slots))
     # Not slot 0: what was never written may be NaN, and 0 * NaN is NaN.
     padded = torch.tensor([s + s[:1] * (longest - len(s)) for s in slots], device=device)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from ..kv_cache import KVCache
 from .base import AttentionBackend, Row
+from .local import LocalPlan, make_local_plan
 from .plan import Plan, make_plan
 
 _flash_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -32,13 +32,24 @@ class TorchAttention(AttentionBackend):
         scale: float,
         window: int | None = None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         kv.write(layer, plan.new_slots, k, v)
-        if softcap or (window and any(row.start + row.count > window for row in plan.rows)):
-            return _attend_rows(plan, layer, kv, q, scale, window, softcap)
         keys, values = kv.k[layer], kv.v[layer]
+        if window is not None and window >= plan.longest:
+            window = None
+        if softcap or window is not None:
+            out = self._local(plan, keys, values, q, scale, window, softcap, sinks is not None)
+        else:
+            out = self._whole(plan, keys, values, q, k, v, scale, sinks is not None)
+        if sinks is not None:  # a key without a value takes its share of the sum, no more
+            out.add(slice(None), torch.zeros_like(q), sinks.expand(q.shape[:2]))
+        return out.result
+
+    def _whole(self, plan, keys, values, q, k, v, scale, lse_needed) -> _Merge:
+        """Each query sees all that is before it."""
         heads = k.shape[1]
-        out = _Merge(q, plan.merge)
+        out = _Merge(q, plan.merge or lse_needed)
         for segment in plan.segments:
             part = q[segment.queries]
             folded = _fold(part, heads)
@@ -50,18 +61,40 @@ class TorchAttention(AttentionBackend):
             o, lse = _sdpa(*(x[own].transpose(0, 1)[None] for x in (q, k, v)), scale, causal=True)
             out.add(own, o[0].transpose(0, 1), lse[0].transpose(0, 1))
         if plan.scattered is not None:
-            part = q[plan.scattered.queries]  # one query a row: [rows, heads, head size]
-            rows, n_heads, dim = part.shape
-            grouped = part.view(rows, heads, n_heads // heads, dim)
-            o, lse = _sdpa(
-                grouped,
-                keys[plan.scattered.slots].transpose(1, 2),
-                values[plan.scattered.slots].transpose(1, 2),
-                scale,
-                mask=plan.scattered.mask,
-            )
-            out.add(plan.scattered.queries, o.reshape(part.shape), lse.reshape(rows, n_heads))
-        return out.result
+            self._scattered(plan.scattered, keys, values, q, scale, None, out)
+        return out
+
+    def _local(self, plan, keys, values, q, scale, window, softcap, lse_needed) -> _Merge:
+        """Windows and capped scores; see :mod:`.local`."""
+        if window not in plan.local:
+            plan.local[window] = make_local_plan(plan.rows, window, self.device)
+        local: LocalPlan = plan.local[window]
+        parts = len(local.blocks) + (local.scattered is not None)
+        out = _Merge(q, parts > 1 or lse_needed)
+        for block in local.blocks:
+            part = q[block.queries].transpose(0, 1)[None]
+            k, v = (x[block.slots].transpose(0, 1)[None] for x in (keys, values))
+            o, lse = _sdpa(part, k, v, scale, block.mask[None, None], softcap=softcap)
+            out.add(block.queries, o[0].transpose(0, 1), lse[0].transpose(0, 1))
+        if local.scattered is not None:
+            self._scattered(local.scattered, keys, values, q, scale, softcap, out)
+        return out
+
+    @staticmethod
+    def _scattered(scattered, keys, values, q, scale, softcap, out: _Merge) -> None:
+        """One query a row, each over its own padded slots."""
+        part = q[scattered.queries]  # [rows, query heads, head size]
+        rows, n_heads, dim = part.shape
+        heads = keys.shape[1]
+        o, lse = _sdpa(
+            part.view(rows, heads, n_heads // heads, dim),
+            keys[scattered.slots].transpose(1, 2),
+            values[scattered.slots].transpose(1, 2),
+            scale,
+            mask=scattered.mask,
+            softcap=softcap,
+        )
+        out.add(scattered.queries, o.reshape(part.shape), lse.reshape(rows, n_heads))
 
 
 class _Merge:
@@ -107,45 +140,24 @@ def _unfold(o: torch.Tensor, lse: torch.Tensor, shape: torch.Size):
     return o, lse
 
 
-def _sdpa(q, k, v, scale, mask=None, causal=False):
+def _sdpa(q, k, v, scale, mask=None, causal=False, softcap=None):
     """(attention [b, heads, n, d], log-sum-exp [b, heads, n])."""
-    if q.device.type == "cpu":
+    if q.device.type == "cpu" and not softcap:
         mask = None if mask is None else mask.to(q.dtype)
         return _flash_cpu(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
-    group = q.shape[1] // k.shape[1]
-    if group > 1:
-        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    scores = (q.float() @ k.float().transpose(-1, -2)) * scale
+    b, n_heads, n, dim = q.shape
+    heads, length = k.shape[1:3]
+    # All query heads of a key head in one product; [b, heads, group, n, length] in float32.
+    grouped = q.reshape(b, heads, n_heads // heads * n, dim).float()
+    scores = (grouped @ k.float().transpose(-1, -2)).mul_(scale)
+    if softcap:
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+    scores = scores.view(b, heads, n_heads // heads, n, length)
     if mask is not None:
-        scores = scores + mask
+        scores = scores + mask[:, :, None]
     if causal:
-        n = scores.shape[-1]
-        ahead = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
+        ahead = torch.ones(n, length, dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(ahead, float("-inf"))
     lse = torch.logsumexp(scores, -1)
-    return (torch.exp(scores - lse[..., None]) @ v.float()).to(q.dtype), lse
-
-
-def _attend_rows(plan, layer, kv, q, scale, window, softcap):
-    """Row by row with whole score matrices: for sliding windows and capped scores."""
-    out, at = torch.empty_like(q), 0
-    for row in plan.rows:
-        stop = row.start + row.count
-        slots = torch.tensor(row.slots[:stop], device=q.device)
-        k, v = kv.k[layer][slots], kv.v[layer][slots]
-        group = q.shape[1] // k.shape[1]
-        k, v = (x.repeat_interleave(group, 1).transpose(0, 1).float() for x in (k, v))
-        part = q[at : at + row.count].transpose(0, 1).float()
-        scores = (part @ k.transpose(-1, -2)) * scale
-        if softcap:
-            scores = softcap * torch.tanh(scores / softcap)
-        query = torch.arange(row.start, stop, device=q.device)[:, None]
-        key = torch.arange(stop, device=q.device)[None]
-        hidden = key > query
-        if window:
-            hidden |= key <= query - window
-        scores = scores.masked_fill(hidden, float("-inf"))
-        o = F.softmax(scores, -1) @ v
-        out[at : at + row.count] = o.transpose(0, 1).to(q.dtype)
-        at += row.count
-    return out
+    probs = torch.exp(scores - lse[..., None]).view(b, heads, -1, length)
+    return (probs @ v.float()).view(q.shape).to(q.dtype), lse.view(b, n_heads, n)

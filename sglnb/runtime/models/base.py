@@ -11,6 +11,9 @@ import torch
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
 
+FAR = 1 << 17
+"""Positions served when a configuration states no limit."""
+
 
 class Batch(NamedTuple):
     """One forward pass over ragged rows, N tokens in total."""
@@ -55,3 +58,17 @@ class Model(ABC):
     def kv_bytes_per_token(self) -> int:
         """Memory of one token's KV over all layers."""
         return KVCache.bytes_per_token(self.layers, self.kv_heads, self.head_dim, self.dtype)
+
+
+def context_limit(config: Any) -> int:
+    """Positions up to which the cached keys of a text do not depend on how it goes on.
+
+    With "longrope" (Phi-3) all rotations change once a text is longer than the original
+    context, so that is where texts end. "dynamic" changes past ``max_position_embeddings``.
+    """
+    limit = getattr(config, "max_position_embeddings", None) or FAR
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in (ropes, *ropes.values()):
+        if isinstance(rope, dict) and rope.get("rope_type") == "longrope":
+            limit = min(limit, rope.get("original_max_position_embeddings") or limit)
+    return limit

@@ -1,89 +1,93 @@
 """Any decoder-only architecture, run by transformers over our paged pool.
 
 transformers lets an attention function be registered by name. Ours writes the new keys and
-values into the pool and attends over it; all else is the library's own code.
+values into the pool and attends over it; all else is the library's own code. What an
+architecture asks of its attention is looked at when it is loaded, and the result is compared
+with the library's own (see :mod:`.look`), so that a text is never wrong in silence.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
 
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
 from .base import Batch, Model
-
-_numbers = itertools.count()
+from .interface import run
+from .look import check, look
 
 
 class TransformersModel(Model):
     """A ``transformers`` causal language model.
 
     Raises:
-        ValueError: the architecture keeps state that is not keys and values (Mamba, RWKV), or
-            does not let its attention be replaced.
+        ValueError: the architecture keeps state that is not keys and values (Mamba, RWKV), does
+            not let its attention be replaced, or asks for what our attention cannot do.
     """
 
     kind = "transformers"
 
     def __init__(self, hf: Any):
         config = hf.config.get_text_config()
-        name = type(hf).__name__
-        if not getattr(hf, "_supports_attention_backend", False):
-            raise ValueError(
-                f"model: {name} does not support replaceable attention in transformers, so its "
-                "keys and values cannot be kept in the paged pool"
-            )
-        self.layers = config.num_hidden_layers
-        heads = config.num_attention_heads
-        self.kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         self.vocab_size = config.vocab_size
-        self.context_length = config.max_position_embeddings
         self.dtype, self.device = hf.dtype, hf.device
         self._hf = hf
-        self._now: tuple[Any, KVCache, AttentionBackend] | None = None
-        self._name = f"sglnb-{next(_numbers)}"
-        AttentionInterface.register(self._name, self._attend)
-        hf.set_attn_implementation(self._name)
+        seen = look(hf)
+        self._layers = seen.layers
+        self.layers = len(seen.layers)
+        self.kv_heads = max(layer.kv_heads for layer in seen.layers.values())
+        self.head_dim = max(max(layer.sizes) for layer in seen.layers.values())
+        self.context_length = seen.context_length
+        check(self, hf)
 
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
-        self._now = (batch.plan, kv, attention)
-        try:
-            return (
-                self._hf(
-                    **self._inputs(batch),
-                    use_cache=False,
-                    logits_to_keep=batch.wanted,
-                )
-                .logits[0]
-                .float()
+        return (
+            run(
+                self._hf,
+                _Serve(self._layers, batch.plan, kv, attention),
+                **self._inputs(batch),
+                logits_to_keep=batch.wanted,
             )
-        finally:
-            self._now = None
+            .logits[0]
+            .float()
+        )
 
     def _inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
         """What the model is called with for the tokens of ``batch``."""
         return {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}
 
-    def _attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: Any,
-        scaling: float | None = None,
-        sliding_window: int | None = None,
-        softcap: float | None = None,
-        **unused: Any,
-    ) -> tuple[torch.Tensor, None]:
-        """The registered function: query, key, value are [1, heads, N, head size]."""
-        plan, kv, attention = self._now
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+
+class _Serve:
+    """Attention over the pool."""
+
+    def __init__(self, layers: dict[int, Any], plan: Any, kv: KVCache, attention: AttentionBackend):
+        self._layers, self._plan, self._kv, self._attention = layers, plan, kv, attention
+
+    def attend(self, module, query, key, value, mask, options):
+        layer = self._layers[module.layer_idx]
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-        out = attention.attend(plan, module.layer_idx, kv, q, k, v, scale, sliding_window, softcap)
-        return out[None], None
+        heads, size = self._kv.k.shape[2:]
+        group = q.shape[1] // k.shape[1]
+        out = self._attention.attend(
+            self._plan,
+            layer.number,
+            self._kv,
+            _padded(q, heads * group, size),
+            _padded(k, heads, size),
+            _padded(v, heads, size),
+            layer.scale,
+            layer.window,
+            layer.softcap,
+            options.get("s_aux"),
+        )
+        return out[:, : q.shape[1], : v.shape[2]]
+
+
+def _padded(x: torch.Tensor, heads: int, size: int) -> torch.Tensor:
+    """x [N, heads, head size] with zeros up to the pool's shape, where a layer has fewer heads
+    or smaller ones than another (Gemma 4), or values are smaller than keys (DeepSeek)."""
+    if x.shape[1:] == (heads, size):
+        return x
+    return torch.nn.functional.pad(x, (0, size - x.shape[2], 0, heads - x.shape[1]))

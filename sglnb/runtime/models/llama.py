@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
-from .base import Batch, Model
+from .base import Batch, Model, context_limit
 from .linear import Linear
 
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -50,7 +50,7 @@ class LlamaModel(Model):
         self.kv_heads = config.num_key_value_heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.vocab_size = config.vocab_size
-        self.context_length = config.max_position_embeddings
+        self.context_length = context_limit(config)
         self.window = _window(config)
         self.eps = config.rms_norm_eps
         self.dtype, self.device = hf.dtype, hf.device
@@ -126,10 +126,8 @@ def _window(config: Any) -> int | None:
 def supported(config: Any) -> bool:
     """Whether :class:`LlamaModel` computes what ``config`` describes."""
     same_layers = len(set(getattr(config, "layer_types", None) or ["full_attention"])) == 1
-    rope = getattr(config, "rope_parameters", None) or {}
-    fixed_rope = rope.get("rope_type", "default") not in ("dynamic", "longrope")
     silu = config.hidden_act == "silu" if hasattr(config, "hidden_act") else False
-    return config.model_type in FAMILY and same_layers and fixed_rope and silu
+    return config.model_type in FAMILY and same_layers and silu
 
 
 def _bias(linear: Any) -> torch.Tensor | None:

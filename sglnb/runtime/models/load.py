@@ -69,6 +69,12 @@ def load_model(
             )
     except OSError as error:
         raise ValueError(f"model: {str(model)!r} cannot be loaded: {_first_line(error)}") from error
+    except ValueError as error:
+        if "for this kind of AutoModel" not in str(error):
+            raise
+        raise ValueError(
+            f"model: {str(model)!r} is no decoder-only language model that transformers knows"
+        ) from error
     hf = hf.to(place).eval().requires_grad_(False)
     eos = _eos_ids(hf)
     with torch.inference_mode():
