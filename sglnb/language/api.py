@@ -44,6 +44,7 @@ def gen(
     choices_method: ChoicesSamplingMethod | str | None = None,
     regex: str | None = None,
     jump_forward: bool | None = None,
+    lora: str | None = None,
 ) -> SglGen | SglSelect:
     """Let the model write, and keep the text as variable ``name``.
 
@@ -62,6 +63,7 @@ def gen(
         choices: choose the likeliest of these texts, as :func:`select` does.
         regex: the text must match this pattern as a whole.
         jump_forward: write text that the constraint forces without asking the model.
+        lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
 
     Raises:
         ValueError: a value out of range. ConstraintError: the regex does not parse.
@@ -94,6 +96,7 @@ def gen(
         top_logprobs_num=top_logprobs_num,
         regex=regex,
         jump_forward=jump_forward,
+        lora=lora,
     )
     try:
         check(params)

@@ -85,9 +85,14 @@ class StreamExecutor(OperationQueue):
             self.images.append(Placed(start, len(self.text_), image))
 
     @property
-    def image_options(self) -> dict[str, Any]:
-        """What a request for the text brings besides it."""
-        return {"image_data": [p.image for p in self.images]} if self.images else {}
+    def request_options(self) -> dict[str, Any]:
+        """What a request for the text brings besides it: its images, the adapter it runs on."""
+        out: dict[str, Any] = {}
+        if self.images:
+            out["image_data"] = [placed.image for placed in self.images]
+        if "lora" in self.defaults:
+            out["lora"] = self.defaults["lora"]
+        return out
 
     def store(self, op: Operation, value: Any, meta_info: Any = None, scores: Any = None) -> None:
         """Set the variable that ``op`` makes, if it has a name, and tell so."""

@@ -133,7 +133,7 @@ def _send_hint(ex: StreamExecutor) -> None:
             run=run.id,
             state=ex.sid,
             purpose="prefill",
-            **ex.image_options,
+            **ex.request_options,
         )
     except (ValueError, EngineError):
         return  # only a hint: what is wrong is told by the branches' own requests
@@ -158,8 +158,7 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
         name=expr.name or "",
         purpose="gen",
         on_update=partial(_on_update, ex, op),
-        **ex.image_options,
-        **options,
+        **{**ex.request_options, **options},
     )
     _keep(ex, op, request)
 
@@ -226,9 +225,10 @@ def _select(ex: StreamExecutor, op: Operation) -> None:
             ex.fail(op, problem)
         ex.complete(op)
 
-    encode = run.backend.tokenizer.encode
-    if ex.images:
-        encode = partial(run.backend.prompt_ids, **ex.image_options)
+    encode, options = run.backend.tokenizer.encode, ex.request_options
+    images = options.pop("image_data", None)
+    if images is not None:
+        encode = partial(run.backend.prompt_ids, image_data=images)
     scoring = Scoring(expr, ex.text_, run.backend.tokenizer, decided, encode)
     for ids, start, on_update in scoring.jobs():
         request = run.backend.submit(
@@ -241,7 +241,8 @@ def _select(ex: StreamExecutor, op: Operation) -> None:
             return_logprob=True,
             logprob_start_len=start,
             on_update=on_update,
-            **(ex.image_options if start else {}),
+            **({"image_data": images} if start and images is not None else {}),
+            **options,
         )
         _keep(ex, op, request)
 

@@ -30,6 +30,7 @@ OPTIONS = (
     "return_logprob",
     "logprob_start_len",
     "top_logprobs_num",
+    "lora",
     "jump_forward",
 )
 """Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
@@ -83,7 +84,7 @@ class SglFunction:
             run_id: the ``run`` of the events; for callers that show the run themselves.
             **kwargs: the function's arguments, and sampling options: max_new_tokens, stop,
                 stop_token_ids, temperature, top_p, top_k, min_p, seed, ignore_eos,
-                return_logprob, top_logprobs_num, ...
+                return_logprob, top_logprobs_num, lora (the name of an adapter), ...
 
         Raises:
             ValueError: a sampling option is out of range.

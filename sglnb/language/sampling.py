@@ -10,7 +10,7 @@ from ..errors import ConstraintError
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
 
-SUBMIT_OPTIONS = ("return_logprob", "top_logprobs_num", "logprob_start_len")
+SUBMIT_OPTIONS = ("return_logprob", "top_logprobs_num", "logprob_start_len", "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
 
 DTYPE_REGEX = {

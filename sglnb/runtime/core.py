@@ -26,6 +26,7 @@ from ..events import (
 from .attention import AttentionBackend, Row
 from .image_features import ImageFeatures
 from .image_keys import ImageKeys
+from .lora_batch import group
 from .memory import MemoryManager
 from .models import Batch, Model
 from .output import Accepted, accept, allowed_mask, force
@@ -237,6 +238,8 @@ class EngineCore:
         )
         if self.features is not None:
             batch = self.features.attach(batch, work)
+        if any(request.lora is not None for request, _ in work):
+            batch = batch._replace(adapters=group(work, self.model.device))
         logits = self.model.forward(batch, self.kv, self.attention)
         sampling: list[tuple[Request, int]] = []
         for (request, count), (start, stop) in zip(work, reads, strict=True):

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from .core import EngineCore
 from .eviction import EVICTIONS
 from .generate import generate
 from .image_prompt import ImagePrompts, PromptImages
+from .lora import LoraWeights
+from .lora_batch import Adapter
+from .lora_registry import LoraRegistry
 from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
 from .request import Request
@@ -123,6 +127,7 @@ class Engine:
         self.context_length: int = self._core.model.context_length
         self._images = self._see()
         self._made_of = self._core.made_of()
+        self._loras = LoraRegistry(self._prepare_lora)
         self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.
         self_ref = weakref.ref(self)
@@ -140,6 +145,7 @@ class Engine:
         state: str = "",
         name: str = "",
         purpose: str = "gen",
+        lora: str | None = None,
         extra_key: str = "",
         priority: int = 0,
         return_logprob: bool = False,
@@ -155,6 +161,7 @@ class Engine:
             image_data: an image or a list of them, one for each of the model's image placeholders
                 in the prompt: paths, http(s) URLs, base64 text, bytes, ``PIL.Image`` or arrays.
             run, state, name, purpose: labels for the events.
+            lora: name of the adapter to run with, see :meth:`load_lora_adapter`.
             extra_key: namespace in the cache: KV is shared only within one.
             priority: requests with a larger one are served first.
             return_logprob: report log-probabilities of the output (and of the prompt from
@@ -170,6 +177,9 @@ class Engine:
             EngineError: the engine was shut down.
         """
         params = SamplingParams.of(params)
+        adapter = self._loras.get(lora)
+        if adapter is not None:
+            extra_key = f"{extra_key}\n{adapter.extra_key}" if extra_key else adapter.extra_key
         ids, keys, images = self._read(prompt, image_data)
         self._check_prompt(ids, params)
         if logprob_start_len is not None and not 0 <= logprob_start_len <= len(ids):
@@ -191,6 +201,7 @@ class Engine:
             logprob_start_len=logprob_start_len,
             keys=None if images is None else keys,
             images=images,
+            lora=adapter,
             on_update=on_update,
             abort=self._abort_one,
         )
@@ -301,6 +312,7 @@ class Engine:
         sampling_params: dict[str, Any] | list[dict[str, Any]] | SamplingParams | None = None,
         *,
         image_data: Any = None,
+        lora_path: str | list[str | None] | None = None,
         stream: bool = False,
         return_logprob: bool = False,
         top_logprobs_num: int = 0,
@@ -311,6 +323,8 @@ class Engine:
         Args:
             image_data: an image or a list of images; for a list of prompts a list with, for each
                 prompt, None, an image or a list of images.
+            lora_path: name of a loaded adapter; for a list of prompts one name for all, or a list
+                with a name or None for each.
 
         Returns:
             A dict with ``text``, ``output_ids`` and ``meta_info`` for one prompt, a list of
@@ -325,11 +339,48 @@ class Engine:
             prompt,
             sampling_params,
             image_data=image_data,
+            lora_path=lora_path,
             stream=stream,
             return_logprob=return_logprob,
             top_logprobs_num=top_logprobs_num,
             logprob_start_len=logprob_start_len,
         )
+
+    # -- adapters --------------------------------------------------------------------------
+
+    def load_lora_adapter(self, lora_name: str, lora_path: str | Path) -> None:
+        """Load a LoRA adapter in PEFT's format, for requests that name it. Its KV has a
+        namespace of its own in the cache, which depends on its weights.
+
+        Args:
+            lora_name: what requests call it.
+            lora_path: the folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+        Raises:
+            ValueError: the name is taken, or the adapter cannot be used with this model.
+        """
+        self._loras.load(lora_name, lora_path)
+
+    def unload_lora_adapter(self, lora_name: str) -> None:
+        """Forget an adapter. Requests in progress end with it; then its memory is free.
+
+        Raises:
+            ValueError: no such adapter is loaded.
+        """
+        self._loras.unload(lora_name)
+
+    def lora_adapters(self) -> dict[str, dict[str, Any]]:
+        """The loaded adapters by name: path, rank, bytes, and ``extra_key``, the namespace that
+        ``cache.match`` and its like take."""
+        return self._loras.table()
+
+    def _prepare_lora(self, name: str, weights: LoraWeights) -> Adapter:
+        def prepare() -> Adapter:
+            if self._core.model is None:
+                raise EngineError("the engine's weights are released; call resume() first")
+            return Adapter(name, weights, self._core.model)
+
+        return self.call(prepare)
 
     def abort(self, rid: str | None = None, run: str | None = None) -> None:
         """Stop one request, all requests of a run, or (neither given) all."""

@@ -18,6 +18,7 @@ def generate(
     sampling_params: Any,
     *,
     image_data: Any = None,
+    lora_path: Any = None,
     stream: bool,
     **options: Any,
 ) -> Any:
@@ -38,14 +39,21 @@ def generate(
             f"image_data: for {len(prompts)} prompts it must be a list with one item (None, an "
             "image or a list of images) for each"
         )
+    loras = lora_path if many and isinstance(lora_path, list) else [lora_path] * len(prompts)
+    if len(loras) != len(prompts):
+        raise ValueError(
+            f"lora_path: {len(loras)} given for {len(prompts)} prompts; give one name for all, or "
+            "a list with a name or None for each"
+        )
     if stream:
         if many:
             raise ValueError("stream: works for one prompt; got a list")
-        return _stream(engine, prompts[0], each[0], {**options, "image_data": images[0]})
+        options = {**options, "image_data": images[0], "lora": loras[0]}
+        return _stream(engine, prompts[0], each[0], options)
     requests: list[Request] = []
     try:
-        for one, params, seen in zip(prompts, each, images, strict=True):
-            requests.append(engine.submit(one, params, image_data=seen, **options))
+        for one, params, seen, lora in zip(prompts, each, images, loras, strict=True):
+            requests.append(engine.submit(one, params, image_data=seen, lora=lora, **options))
         results = [_as_dict(request.result()) for request in requests]
     except BaseException:
         for request in requests:

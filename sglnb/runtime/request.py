@@ -15,6 +15,7 @@ from .sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from .image_prompt import PromptImages
+    from .lora_batch import Adapter
 
 _numbers = itertools.count(1)
 
@@ -42,6 +43,7 @@ class Request:
         logprob_start_len: int | None = None,
         keys: list[int] | None = None,
         images: PromptImages | None = None,
+        lora: Adapter | None = None,
         on_update: Callable[[Request], None] | None = None,
         abort: Callable[[Request], None] = lambda request: None,
     ):
@@ -70,6 +72,8 @@ class Request:
         hold more than a token (images)."""
         self.images = images
         """Where the prompt's images are."""
+        self.lora = lora
+        """The adapter it runs with."""
         self.computed = 0
         """Positions whose KV is in the pool."""
         self.table = SlotTable()
@@ -212,7 +216,7 @@ class Request:
         self._seconds = time.monotonic() - self.arrived
         if reason["type"] != "stop" or isinstance(reason.get("matched"), int | type(None)):
             self.output.finish()
-        self.images = None  # they are large
+        self.images = self.lora = None  # they are large
         self._finished.set()
         self.updated()
 

@@ -10,6 +10,7 @@ import torch
 
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
+from ..lora_batch import Adapter, Rows, Target
 
 FAR = 1 << 17
 """Positions served when a configuration states no limit."""
@@ -28,6 +29,8 @@ class Batch(NamedTuple):
     """[M] which tokens' logits are wanted."""
     features: Sequence[tuple[slice, torch.Tensor]] = ()
     """Tokens that are part of an image, with their embeddings [n, hidden size]."""
+    adapters: Sequence[tuple[Rows, Adapter]] = ()
+    """LoRA adapters and the tokens that each is for."""
 
 
 class Model(ABC):
@@ -49,6 +52,10 @@ class Model(ABC):
     @abstractmethod
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
         """Write the batch's KV and return float32 logits [M, vocab_size]."""
+
+    def lora_targets(self) -> dict[str, Target]:
+        """The linear layers that a LoRA adapter can change, by their path in the checkpoint."""
+        return {}
 
     def kv_cache(self, slots: int) -> KVCache:
         """An empty pool of ``slots`` tokens for this model."""

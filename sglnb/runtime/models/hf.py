@@ -14,7 +14,9 @@ import torch
 
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
+from ..lora_batch import Target
 from .base import Batch, Model
+from .hf_lora import LoraHooks
 from .interface import run
 from .look import check, look
 
@@ -34,6 +36,7 @@ class TransformersModel(Model):
         self.vocab_size = config.vocab_size
         self.dtype, self.device = hf.dtype, hf.device
         self._hf = hf
+        self._lora = LoraHooks(hf)
         seen = look(hf)
         self._layers = seen.layers
         self.layers = len(seen.layers)
@@ -43,16 +46,17 @@ class TransformersModel(Model):
         check(self, hf)
 
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
-        return (
-            run(
+        with self._lora.active(batch.adapters, len(batch.ids)):
+            out = run(
                 self._hf,
                 _Serve(self._layers, batch.plan, kv, attention),
                 **self._inputs(batch),
                 logits_to_keep=batch.wanted,
             )
-            .logits[0]
-            .float()
-        )
+        return out.logits[0].float()
+
+    def lora_targets(self) -> dict[str, Target]:
+        return self._lora.targets()
 
     def _inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
         """What the model is called with for the tokens of ``batch``."""

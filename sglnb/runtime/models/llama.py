@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
+from ..lora_batch import Target, add_lora
 from .base import Batch, Model, context_limit
 from .linear import Linear
 
@@ -55,6 +56,7 @@ class LlamaModel(Model):
         self.eps = config.rms_norm_eps
         self.dtype, self.device = hf.dtype, hf.device
         self.scale = self.head_dim**-0.5
+        self._inner: int = config.intermediate_size
         self._embed = hf.model.embed_tokens.weight.detach()
         self._norm = hf.model.norm.weight.detach()
         self._head = Linear(hf.lm_head.weight.detach(), _bias(hf.lm_head))
@@ -71,17 +73,44 @@ class LlamaModel(Model):
             h = self._rms(x, layer.input_norm)
             h = self._attention(h, cos, sin, layer, i, batch, kv, attention)
             x = layer.out.plus(h, x)
+            add_lora(batch.adapters, (i, "out"), h, x)
             h = self._rms(x, layer.post_norm)
-            gate, up = layer.gate_up(h).chunk(2, -1)
-            x = layer.down.plus(F.silu(gate).mul_(up), x)
+            gate_up = layer.gate_up(h)
+            add_lora(batch.adapters, (i, "gate_up"), h, gate_up)
+            gate, up = gate_up.chunk(2, -1)
+            h = F.silu(gate).mul_(up)
+            x = layer.down.plus(h, x)
+            add_lora(batch.adapters, (i, "down"), h, x)
         x = x[batch.wanted]
         if not len(x):
             return x.new_empty(0, self.vocab_size, dtype=torch.float32)
         return self._head(self._rms(x, self._norm)).float()
 
+    def lora_targets(self) -> dict[str, Target]:
+        hidden, inner = self._embed.shape[1], self._inner
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        modules = {  # in the order of the merged products' columns
+            "qkv": {"self_attn.q_proj": (hidden, q), "self_attn.k_proj": (hidden, kv),
+                    "self_attn.v_proj": (hidden, kv)},
+            "out": {"self_attn.o_proj": (q, hidden)},
+            "gate_up": {"mlp.gate_proj": (hidden, inner), "mlp.up_proj": (hidden, inner)},
+            "down": {"mlp.down_proj": (inner, hidden)},
+        }  # fmt: skip
+        out = {}
+        for i in range(self.layers):
+            for product, parts in modules.items():
+                start = 0
+                for module, (inputs, outputs) in parts.items():
+                    path = f"model.layers.{i}.{module}"
+                    out[path] = Target((i, product), start, inputs, outputs)
+                    start += outputs
+        return out
+
     def _attention(self, h, cos, sin, layer, i, batch, kv, attention) -> torch.Tensor:
         n = h.shape[0]
-        qkv = layer.qkv(h).view(n, self.heads + 2 * self.kv_heads, self.head_dim)
+        qkv = layer.qkv(h)
+        add_lora(batch.adapters, (i, "qkv"), h, qkv)
+        qkv = qkv.view(n, self.heads + 2 * self.kv_heads, self.head_dim)
         qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
         if layer.q_norm is not None:
             q, k = qk.split([self.heads, self.kv_heads], 1)
