@@ -41,13 +41,12 @@ class Backend(Protocol):
         state: str = "",
         name: str = "",
         purpose: str = "gen",
-        return_logprob: bool = False,
-        top_logprobs_num: int = 0,
-        logprob_start_len: int | None = None,
         on_update: Callable[[Request], None] | None = None,
+        **report: Any,
     ) -> Request:
         """Queue a request and return at once. ``on_update`` is called from any thread after
-        new tokens and at the end, possibly before ``submit`` returns."""
+        new tokens and at the end, possibly before ``submit`` returns; ``report`` are the
+        options of :class:`~sglnb.runtime.report.Report`."""
 
     def abort(self, rid: str | None = None, run: str | None = None) -> None:
         """Abort one request, those of a run, or all."""

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 from ..errors import ConstraintError
+from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
 
-SUBMIT_OPTIONS = ("return_logprob", "top_logprobs_num", "logprob_start_len", "lora")
+SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
 
 DTYPE_REGEX = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from .radix import Node, RadixTree
 from .request import Request
 from .sampler import Sampled, Sampler
 from .scheduler import Scheduler, Work
+from .scores import LogitReader
 from .sizing import default_kv_tokens
 from .tokenizer import Tokenizer
 
@@ -149,8 +151,8 @@ class EngineCore:
             self._totals["retractions"] += 1
             self.events.emit(RequestRetracted(rid=request.rid))
         for request in plan.starved:
-            reason = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
-            self._finish(request, reason)
+            full = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
+            self._finish(request, request.ending or full)
         plan = plan._replace(work=self._look(plan.work))
         if not plan.work:
             return
@@ -221,10 +223,10 @@ class EngineCore:
             ids += request.ids[start:end]
             positions += range(start, end)
             # Logits at p tell of the token at p + 1: those to be scored, and the next one.
-            first = max(start, request.score_from - 1) if request.return_logprob else end - 1
+            first = max(start, request.scores.start - 1) if request.report.scores else end - 1
             samples = end == len(request.ids) and request.budget > 0
             last = end if samples else min(end, len(request.ids) - 1)
-            first = first if request.return_logprob or samples else last
+            first = first if request.report.scores or samples else last
             at = len(wanted)
             wanted += range(base + first - start, base + last - start)
             reads.append((at, len(wanted)))
@@ -241,11 +243,12 @@ class EngineCore:
         if any(request.lora is not None for request, _ in work):
             batch = batch._replace(adapters=group(work, self.model.device))
         logits = self.model.forward(batch, self.kv, self.attention)
+        self.sampler.hide_padding(logits)
         sampling: list[tuple[Request, int]] = []
         for (request, count), (start, stop) in zip(work, reads, strict=True):
             request.computed += count
             samples = request.pending == 0 and request.budget > 0
-            if request.return_logprob:
+            if request.report.scores:
                 self._score(request, logits[start : stop - samples])
             if samples:
                 sampling.append((request, stop - 1))
@@ -254,7 +257,7 @@ class EngineCore:
                 self.memory.share(request)
             if request.pending == 0 and request.budget <= 0:
                 reason = {"type": "length", "length": request.params.max_new_tokens}
-                self._finish(request, reason)
+                self._finish(request, request.ending or reason)
         if sampling:
             self._sample(sampling, logits)
 
@@ -264,11 +267,14 @@ class EngineCore:
             return
         last = min(request.computed, len(request.ids) - 1)
         first = last - len(logits)  # position of the first row; it tells of the token behind it
-        targets = request.ids[first + 1 : last + 1]
-        norm = torch.logsumexp(logits, -1)
-        picked = logits.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
-        for at, value in enumerate((picked - norm).tolist(), first + 1):
-            request.logprobs[at] = value
+        targets = torch.tensor(request.ids[first + 1 : last + 1], device=logits.device)
+        report, n = request.report, len(logits)
+        of_prompt = min(n, max(0, request.prompt_len - first - 1))
+        quiet = replace(report, return_entropy=False)  # told of the output only
+        reports = [quiet] * of_prompt + [report] * (n - of_prompt)
+        reader = LogitReader(logits, reports, [report.top_logprobs_num] * n)
+        for at, score in enumerate(reader.scores(targets), first + 1):
+            request.scores.add(at, score)
 
     def _sample(self, sampling: list[tuple[Request, int]], logits: torch.Tensor) -> None:
         requests, masks = [], []
@@ -285,6 +291,9 @@ class EngineCore:
         rows = logits[[row for _, row in requests]]
         results = self.sampler(rows, [request for request, _ in requests], masks)
         for (request, _), sampled in zip(requests, results, strict=True):
+            if isinstance(sampled, Exception):  # its KV may be as broken as its logits
+                self._fail(request, sampled, keep=False)
+                continue
             try:
                 self._accept(request, sampled)
             except Exception as error:
@@ -292,11 +301,7 @@ class EngineCore:
 
     def _accept(self, request: Request, sampled: Sampled) -> None:
         """Take a sampled token, and what it forces behind it."""
-        request.logprobs[len(request.ids)] = sampled.logprob
-        if request.top_logprobs_num:
-            request.top_logprobs[len(request.ids)] = [
-                (lp, i) for i, lp, _ in sampled.top[: request.top_logprobs_num]
-            ]
+        request.scores.add(len(request.ids), sampled.score)
         accepted = [accept(request, sampled, self.tokenizer)]
         if accepted[0].reason is None:
             accepted += force(request, self.tokenizer)
@@ -325,8 +330,13 @@ class EngineCore:
                     fsm_after=some[-1].state_after,
                 )
             )
-        if accepted and accepted[-1].reason is not None:
-            self._finish(request, accepted[-1].reason)
+        reason = accepted[-1].reason if accepted else None
+        if reason is None:
+            return
+        if request.report.scores and request.scores.unscored < len(request.ids):
+            request.ending = reason  # one more pass, for the scores of what was forced
+        else:
+            self._finish(request, reason)
 
     # -- the end of a request --------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import torch
 
 from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, EventLog, RequestArrived
-from .arguments import at_least_one, one_of
+from .arguments import at_least_one, number, one_of
 from .attention import TorchAttention
 from .cache import Cache
 from .constraints import Constraint, compile_constraint
@@ -28,6 +28,7 @@ from .lora_batch import Adapter
 from .lora_registry import LoraRegistry
 from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
+from .report import Report
 from .request import Request
 from .sampling_params import SamplingParams
 from .threads import ThreadGovernor, most_threads, short_switches
@@ -148,10 +149,8 @@ class Engine:
         lora: str | None = None,
         extra_key: str = "",
         priority: int = 0,
-        return_logprob: bool = False,
-        top_logprobs_num: int = 0,
-        logprob_start_len: int | None = None,
         on_update: Callable[[Request], None] | None = None,
+        **report: Any,
     ) -> Request:
         """Queue a generation and return at once.
 
@@ -164,12 +163,11 @@ class Engine:
             lora: name of the adapter to run with, see :meth:`load_lora_adapter`.
             extra_key: namespace in the cache: KV is shared only within one.
             priority: requests with a larger one are served first.
-            return_logprob: report log-probabilities of the output (and of the prompt from
-                ``logprob_start_len`` on), taken before temperature and mask.
-            top_logprobs_num: alternatives to report for each output token.
-            logprob_start_len: first prompt token to score.
             on_update: called on the engine's thread when there is new text and at the end. It
                 must be quick and must not raise.
+            report: log-probabilities to report: return_logprob, logprob_start_len,
+                top_logprobs_num, token_ids_logprob, return_text_in_logprobs, return_entropy
+                (see :class:`~sglnb.runtime.report.Report`).
 
         Raises:
             ValueError: a parameter or an image is wrong (:class:`ConstraintError` for a regex or
@@ -182,11 +180,7 @@ class Engine:
             extra_key = f"{extra_key}\n{adapter.extra_key}" if extra_key else adapter.extra_key
         ids, keys, images = self._read(prompt, image_data)
         self._check_prompt(ids, params)
-        if logprob_start_len is not None and not 0 <= logprob_start_len <= len(ids):
-            raise ValueError(
-                f"logprob_start_len: must be 0 to {len(ids)} (the prompt's length), "
-                f"got {logprob_start_len}"
-            )
+        self._check_ids(params)
         request = Request(
             ids,
             params,
@@ -196,12 +190,12 @@ class Engine:
             purpose=purpose,
             extra_key=extra_key,
             priority=priority,
-            return_logprob=return_logprob,
-            top_logprobs_num=top_logprobs_num,
-            logprob_start_len=logprob_start_len,
             keys=None if images is None else keys,
             images=images,
             lora=adapter,
+            report=Report.of(report, len(ids), self.tokenizer.vocab_size),
+            pieces=self.tokenizer.pieces,
+            fresh=params.skip_special_tokens and self.tokenizer.shows_nothing(ids),
             on_update=on_update,
             abort=self._abort_one,
         )
@@ -281,6 +275,17 @@ class Engine:
             )
         return constraint
 
+    def _check_ids(self, params: SamplingParams) -> None:
+        """Refuse parameters that name a token which does not exist, and several texts."""
+        if params.n != 1:
+            raise ValueError(
+                f"n: submit makes one request, got n={params.n}; engine.generate takes n, and a "
+                "program has s.fork(n)"
+            )
+        for name in ("stop_token_ids", "logit_bias"):
+            for i in getattr(params, name) or ():
+                number(name, i, 0, self.tokenizer.vocab_size - 1, whole=True)
+
     def _check_prompt(self, ids: list[int], params: SamplingParams) -> None:
         """Refuse a prompt that cannot be run; cut the output to what fits behind it."""
         if not ids:
@@ -314,22 +319,25 @@ class Engine:
         image_data: Any = None,
         lora_path: str | list[str | None] | None = None,
         stream: bool = False,
-        return_logprob: bool = False,
-        top_logprobs_num: int = 0,
-        logprob_start_len: int | None = None,
+        **options: Any,
     ) -> Any:
         """Generate and wait, as SGLang's ``Engine.generate``.
 
         Args:
+            prompt: one prompt or a list of them, each a text or a list of ids.
+            sampling_params: for all prompts, or a list with one for each.
             image_data: an image or a list of images; for a list of prompts a list with, for each
                 prompt, None, an image or a list of images.
             lora_path: name of a loaded adapter; for a list of prompts one name for all, or a list
                 with a name or None for each.
+            stream: return an iterator instead of waiting.
+            options: more for :meth:`submit`, such as return_logprob.
 
         Returns:
             A dict with ``text``, ``output_ids`` and ``meta_info`` for one prompt, a list of
-            them for a list of prompts (as text, or as lists of ids). With ``stream=True`` (one
-            prompt) an iterator of such dicts, each with the whole text so far.
+            them for a list of prompts or for ``n`` over 1 (then the n texts of the first prompt,
+            those of the second, ...). With ``stream=True`` an iterator of such dicts, each with
+            the whole text so far and, where there are several texts, their ``index``.
 
         Raises:
             ValueError: see :meth:`submit`.
@@ -341,9 +349,7 @@ class Engine:
             image_data=image_data,
             lora_path=lora_path,
             stream=stream,
-            return_logprob=return_logprob,
-            top_logprobs_num=top_logprobs_num,
-            logprob_start_len=logprob_start_len,
+            **options,
         )
 
     # -- adapters --------------------------------------------------------------------------

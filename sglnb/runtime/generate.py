@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .request import Request
+from .sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+
+class Asked(NamedTuple):
+    """One text to write."""
+
+    prompt: Any
+    params: SamplingParams
+    images: Any
+    lora: str | None
 
 
 def generate(
@@ -45,47 +57,100 @@ def generate(
             f"lora_path: {len(loras)} given for {len(prompts)} prompts; give one name for all, or "
             "a list with a name or None for each"
         )
+    asked = [
+        Asked(one, sibling, seen, lora)
+        for one, params, seen, lora in zip(prompts, each, images, loras, strict=True)
+        for sibling in siblings(SamplingParams.of(params))
+    ]
+    flat = many or len(asked) > 1
     if stream:
-        if many:
-            raise ValueError("stream: works for one prompt; got a list")
-        options = {**options, "image_data": images[0], "lora": loras[0]}
-        return _stream(engine, prompts[0], each[0], options)
-    requests: list[Request] = []
+        return _stream(engine, asked, flat, options)
+    requests = _submit(engine, asked, options)
     try:
-        for one, params, seen, lora in zip(prompts, each, images, loras, strict=True):
-            requests.append(engine.submit(one, params, image_data=seen, lora=lora, **options))
         results = [_as_dict(request.result()) for request in requests]
     except BaseException:
-        for request in requests:
-            request.abort()
+        _abort(requests)
         raise
-    return results if many else results[0]
+    return results if flat else results[0]
+
+
+def siblings(params: SamplingParams) -> list[SamplingParams]:
+    """The ``n`` requests that ``params`` ask for. The first has the seed itself, so that it is
+    what ``n=1`` gives; the others' seeds follow from it. They share the prompt's prefill: the
+    scheduler lets a request wait while another computes its prefix."""
+    if params.n == 1:
+        return [params]
+    seeds = [params.seed] + [
+        None if params.seed is None else _derived(params.seed, i) for i in range(1, params.n)
+    ]
+    return [replace(params, n=1, seed=seed) for seed in seeds]
+
+
+def _derived(seed: int, index: int) -> int:
+    digest = hashlib.blake2b(f"{seed}#{index}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _submit(
+    engine: Engine,
+    asked: list[Asked],
+    options: dict[str, Any],
+    news: queue.SimpleQueue[int] | None = None,
+) -> list[Request]:
+    """All or none; ``news`` gets the number of each request that has something new."""
+    requests: list[Request] = []
+    try:
+        for i, one in enumerate(asked):
+            told = options if news is None else options | {"on_update": _teller(news, i)}
+            requests.append(
+                engine.submit(one.prompt, one.params, image_data=one.images, lora=one.lora, **told)
+            )
+    except BaseException:
+        _abort(requests)
+        raise
+    return requests
+
+
+def _teller(news: queue.SimpleQueue[int], i: int) -> Any:
+    return lambda request: news.put(i)
 
 
 def _stream(
-    engine: Engine, prompt: Any, params: Any, options: dict[str, Any]
+    engine: Engine,
+    asked: list[Asked],
+    numbered: bool,
+    options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Submit now, so that mistakes are told now; the text comes as it is asked for."""
-    news: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    request = engine.submit(prompt, params, on_update=lambda r: news.put(r.done), **options)
+    news: queue.SimpleQueue[int] = queue.SimpleQueue()
+    requests = _submit(engine, asked, options, news)
 
     def updates() -> Iterator[dict[str, Any]]:
-        done = False
+        going = set(range(len(requests)))
         try:
-            while not done:
+            while going:
                 try:
-                    done = news.get(timeout=0.1)  # in slices, so that Ctrl-C gets through
+                    new = {news.get(timeout=0.1)}  # in slices, so that Ctrl-C gets through
                 except queue.Empty:
                     continue
-                while not done and not news.empty():
-                    done = news.get()
-                if request.error is not None:
-                    raise request.error
-                yield _as_dict(request)
+                while not news.empty():
+                    new.add(news.get())
+                for i in sorted(new & going):
+                    request = requests[i]
+                    if request.done:  # looked at first: what is told then is all of it
+                        going.discard(i)
+                    if request.error is not None:
+                        raise request.error
+                    yield _as_dict(request) | ({"index": i} if numbered else {})
         finally:
-            request.abort()
+            _abort(requests)
 
     return updates()
+
+
+def _abort(requests: list[Request]) -> None:
+    for request in requests:
+        request.abort()
 
 
 def _as_dict(request: Request) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Accepted(NamedTuple):
     how: str
     """"sampled" or "forced"."""
     logprob: float | None = None
+    """None: not known yet."""
     top: list[tuple[int, float, bool]] = []  # noqa: RUF012  (never changed)
     allowed: int | None = None
     mass: float | None = None
@@ -71,7 +72,7 @@ def accept(request: Request, sampled: Sampled, tokenizer: Tokenizer) -> Accepted
     return Accepted(
         token,
         "sampled",
-        sampled.logprob,
+        sampled.score.logprob,
         sampled.top,
         allowed,
         sampled.mass,
@@ -103,10 +104,13 @@ def force(request: Request, tokenizer: Tokenizer) -> list[Accepted]:
 def _add(request: Request, token: int, tokenizer: Tokenizer, ended: bool) -> dict[str, Any] | None:
     """Append ``token``; returns why the request ends with it, None if it goes on."""
     request.append(token)
+    params, output = request.params, request.output
+    stop = None
+    if not ended or params.no_stop_trim:
+        special = not params.skip_special_tokens
+        stop = output.push(tokenizer.shown(token, special=special, first=output.fresh))
     if ended:
         return {"type": "stop", "matched": token}
-    raw = tokenizer.token_bytes[token]
-    stop = request.output.push(b"" if raw is None else raw)
     if stop is not None:
         return {"type": "stop", "matched": stop}
     if request.cursor is not None and request.cursor.done:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .detokenizer import OutputText
 from .pool import SlotTable
 from .radix import Node
+from .report import NOTHING, Report
 from .sampling_params import SamplingParams
+from .scores import Scores
 
 if TYPE_CHECKING:
     from .image_prompt import PromptImages
     from .lora_batch import Adapter
+    from .penalties import TokenCounts
 
 _numbers = itertools.count(1)
 
@@ -38,12 +41,12 @@ class Request:
         purpose: str = "gen",
         extra_key: str = "",
         priority: int = 0,
-        return_logprob: bool = False,
-        top_logprobs_num: int = 0,
-        logprob_start_len: int | None = None,
         keys: list[int] | None = None,
         images: PromptImages | None = None,
         lora: Adapter | None = None,
+        report: Report = NOTHING,
+        pieces: Sequence[str] = (),
+        fresh: bool = False,
         on_update: Callable[[Request], None] | None = None,
         abort: Callable[[Request], None] = lambda request: None,
     ):
@@ -51,11 +54,8 @@ class Request:
         self.params = params
         self.run, self.state, self.name, self.purpose = run, state, name, purpose
         self.extra_key, self.priority = extra_key, priority
-        self.return_logprob = return_logprob
-        self.top_logprobs_num = top_logprobs_num
+        self.report = report
         self.prompt_len = len(prompt_ids)
-        self.score_from = self.prompt_len if logprob_start_len is None else logprob_start_len
-        """First token whose log-probability under the model is wanted."""
         self.arrived = time.monotonic()
         self.error: Exception | None = None
         self._on_update = on_update
@@ -91,10 +91,14 @@ class Request:
         """See :func:`sglnb.runtime.policy.level`."""
         self.forced_tokens = 0
         self.seed = params.seed
-        self.output = OutputText(params.stop_strings, not params.no_stop_trim)
-        self.logprobs: dict[int, float] = {}
-        """Log-probability by token index."""
-        self.top_logprobs: dict[int, list[tuple[float, int]]] = {}
+        self.ending: dict[str, Any] | None = None
+        """Why the text is complete, while its last forced tokens are still to be scored."""
+        self.output = OutputText(
+            params.stop_strings, params.stop_regexes, not params.no_stop_trim, fresh
+        )
+        self.scores = Scores(report, self.prompt_len, pieces)
+        self.counts: TokenCounts | None = None
+        """How often each token occurs; only for penalties."""
 
     # -- for the caller --------------------------------------------------------------------
 
@@ -150,19 +154,7 @@ class Request:
             "forced_tokens": self.forced_tokens,
             "e2e_latency": self._seconds or time.monotonic() - self.arrived,
         }
-        if self.return_logprob:
-            first = min(self.score_from, self.prompt_len)
-            info["input_token_logprobs"] = self._scores(first, self.prompt_len)
-            info["output_token_logprobs"] = self._scores(self.prompt_len, len(self.ids))
-            if self.top_logprobs_num:
-                info["output_top_logprobs"] = [
-                    [(lp, i, None) for lp, i in self.top_logprobs.get(at, [])]
-                    for at in range(self.prompt_len, len(self.ids))
-                ]
-        return info
-
-    def _scores(self, start: int, stop: int) -> list[tuple[float | None, int, None]]:
-        return [(self.logprobs.get(at), self.ids[at], None) for at in range(start, stop)]
+        return info | self.scores.meta_info(self.ids)
 
     # -- for the engine --------------------------------------------------------------------
 
@@ -175,12 +167,9 @@ class Request:
     def reusable(self) -> int:
         """Leading tokens whose KV is of use when it is cached: not the last one, whose logits
         are needed, nor those from which a log-probability is still to be read."""
-        if not self.return_logprob:
+        if not self.report.scores:
             return len(self.ids) - 1
-        unscored = self.score_from
-        while unscored in self.logprobs:
-            unscored += 1
-        return max(0, min(len(self.ids), unscored) - 1)
+        return min(len(self.ids), self.scores.unscored) - 1
 
     @property
     def in_prompt(self) -> bool:
@@ -195,6 +184,8 @@ class Request:
     @property
     def budget(self) -> int:
         """Output tokens that may still come."""
+        if self.ending is not None:
+            return 0
         return self.params.max_new_tokens - self.new_tokens
 
     def append(self, token: int) -> None:
@@ -214,8 +205,7 @@ class Request:
             return
         self._reason, self.error = reason, error
         self._seconds = time.monotonic() - self.arrived
-        if reason["type"] != "stop" or isinstance(reason.get("matched"), int | type(None)):
-            self.output.finish()
+        self.output.finish()
         self.images = self.lora = None  # they are large
         self._finished.set()
         self.updated()

@@ -1,8 +1,7 @@
-"""From logits to a token: mask, temperature, top-k, top-p, min-p, seeded draw."""
+"""From logits to tokens: mask, penalties and bias, temperature, top-k, top-p, min-p, draw."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,12 @@ import torch
 
 from sglnb.kernels.bitmask import apply_bitmask
 
+from ..errors import EngineError
+from .filters import Filters, draw
+from .noise import Noise
+from .penalties import adjust
 from .request import Request
+from .scores import LogitReader, TokenScore
 
 TOP = 5
 """Alternatives recorded for each observed token."""
@@ -20,8 +24,8 @@ class Sampled(NamedTuple):
     """What the sampler tells about one token."""
 
     token: int
-    logprob: float
-    """Natural log of the model's probability, before temperature and mask."""
+    score: TokenScore
+    """Under the model's own distribution: before everything that the sampler does."""
     top: list[tuple[int, float, bool]]
     """(id, logprob, allowed) of the likeliest tokens; empty when nobody asked."""
     mass: float | None
@@ -40,91 +44,121 @@ class Sampler:
     def __init__(self, vocab_size: int, text_ids: int, device: torch.device):
         self.vocab_size, self.device = vocab_size, device
         self._padding = text_ids if text_ids < vocab_size else None
+        self._noise = Noise(vocab_size, device)
+
+    def hide_padding(self, logits: torch.Tensor) -> None:
+        """Take ids that are no tokens out of the distribution, in place."""
+        if self._padding is not None:
+            logits[:, self._padding :] = float("-inf")
 
     def __call__(
         self, logits: torch.Tensor, requests: list[Request], masks: list[np.ndarray | None]
-    ) -> list[Sampled]:
+    ) -> list[Sampled | Exception]:
         """Sample one token a row.
 
         Args:
-            logits: [rows, vocab_size] float32; changed in place.
+            logits: [rows, vocab_size] float32 without padding.
             requests: the rows' requests.
             masks: packed bits [ceil(vocab_size / 32)] int32 of the tokens that may come, or
                 None where all may.
+
+        Returns:
+            For each row what was drawn, or the error that its request fails with.
         """
-        if self._padding is not None:
-            logits[:, self._padding :] = float("-inf")
-        norm = torch.logsumexp(logits, -1, keepdim=True)
-        wide = max((_alternatives(r) for r in requests), default=0)
-        top_values, top_ids = (
-            torch.topk(logits, min(wide, self.vocab_size)) if wide else (None, None)
+        reader = LogitReader(
+            logits, [r.report for r in requests], [_alternatives(r) for r in requests]
         )
+        failed: dict[int, Exception] = {}
         mass: dict[int, float] = {}
-        raw = logits
         masked = [i for i, mask in enumerate(masks) if mask is not None]
+        if masked or any(request.params.adjusts for request in requests):
+            logits = logits.clone()  # the reader keeps the model's own
         if masked:
-            raw = logits.clone()
             bits = torch.from_numpy(np.stack([masks[i] for i in masked])).to(self.device)
             if len(masked) == len(masks):
                 apply_bitmask(logits, bits)
             else:
                 logits[masked] = apply_bitmask(logits[masked], bits)
-            left = torch.logsumexp(logits[masked], -1) - norm[masked, 0]
+            left = torch.logsumexp(logits[masked], -1) - reader.norm[masked, 0]
             mass = dict(zip(masked, left.exp().tolist(), strict=True))
-        tokens = self._draw(logits, requests)
-        chosen = (raw.gather(1, tokens[:, None]) - norm)[:, 0].tolist()
-        tops: list[list[tuple[int, float, bool]]] = [[] for _ in requests]
-        if wide:
-            allowed = torch.isfinite(logits.gather(1, top_ids)).tolist()
-            values, ids = (top_values - norm).tolist(), top_ids.tolist()
-            for i, request in enumerate(requests):
-                n = _alternatives(request)
-                tops[i] = list(zip(ids[i][:n], values[i][:n], allowed[i][:n], strict=True))
-        return [
-            Sampled(token, chosen[i], tops[i], mass.get(i))
-            for i, token in enumerate(tokens.tolist())
-        ]
+        adjust(logits, requests)
+        self._process(logits, requests, failed)
+        self._guard(logits, reader.norm, failed)
+        tokens = self._draw(logits, requests, failed)
+        allowed = None if reader.top_ids is None else logits.gather(1, reader.top_ids).isfinite()
+        allowed = [[]] * len(requests) if allowed is None else allowed.tolist()
+        out: list[Sampled | Exception] = []
+        scores = reader.scores(tokens)
+        for i, (token, score) in enumerate(zip(tokens.tolist(), scores, strict=True)):
+            top = [(at, lp, ok) for (lp, at), ok in zip(score.top, allowed[i], strict=False)]
+            asked = score._replace(top=score.top[: requests[i].report.top_logprobs_num])
+            out.append(failed.get(i) or Sampled(token, asked, top, mass.get(i)))
+        return out
 
-    def _draw(self, logits: torch.Tensor, requests: list[Request]) -> torch.Tensor:
-        tokens = logits.argmax(-1)
+    def _process(
+        self, logits: torch.Tensor, requests: list[Request], failed: dict[int, Exception]
+    ) -> None:
+        """The users' own processors. What is forbidden stays so."""
         for i, request in enumerate(requests):
-            if not request.params.greedy:
-                tokens[i] = self._draw_one(logits[i], request)
+            processor = request.params.custom_logit_processor
+            if processor is None:
+                continue
+            before = logits[i : i + 1].clone()
+            try:
+                ids = torch.tensor([request.ids], device=self.device)
+                logits[i : i + 1] = processor(ids, before.clone())
+            except Exception as error:  # recorded: that request's alone
+                failed[i] = error
+            logits[i : i + 1].masked_fill_(before == float("-inf"), float("-inf"))
+
+    def _guard(
+        self, logits: torch.Tensor, norm: torch.Tensor, failed: dict[int, Exception]
+    ) -> None:
+        """Rows without a distribution fail; they get a harmless one, so that the others go on."""
+        sound = norm[:, 0].isfinite()
+        ok = (sound & logits.amax(-1).isfinite()).tolist()
+        if all(ok):
+            return
+        for i, fine in enumerate(ok):
+            if not fine:
+                error = (
+                    "nothing is left to draw from: mask, bias or custom_logit_processor forbid "
+                    "every token or gave NaN"
+                    if sound[i]
+                    else "the model's logits are NaN or infinite; look at its weights and dtype"
+                )
+                failed.setdefault(i, EngineError(error))
+                logits[i] = 0.0
+
+    def _draw(
+        self, logits: torch.Tensor, requests: list[Request], failed: dict[int, Exception]
+    ) -> torch.Tensor:
+        tokens = logits.argmax(-1)
+        free = [i for i, r in enumerate(requests) if not r.params.greedy and i not in failed]
+        plain = [i for i in free if not requests[i].params.filters]
+        filtered = [i for i in free if requests[i].params.filters]
+        for rows in (plain, filtered):
+            if not rows:
+                continue
+            params = [requests[i].params for i in rows]
+            places = [(requests[i].seed, len(requests[i].ids)) for i in rows]
+            heat = torch.tensor([p.temperature for p in params], device=self.device)
+            probs = torch.softmax(logits[rows] / heat[:, None], -1)
+            if rows is plain:
+                tokens[rows] = self._noise.race(probs, places)
+            else:
+                tokens[rows] = draw(probs, self._filters(params), self._noise, places)
         return tokens
 
-    def _draw_one(self, logits: torch.Tensor, request: Request) -> torch.Tensor:
-        """The exponential race: the token with the largest p / e, e ~ Exp(1), is a draw from p.
-        The noise comes from (seed, position) and the token's id alone."""
-        params = request.params
-        probs = torch.softmax(logits / params.temperature, -1)
-        if params.top_k > 0 or params.top_p < 1 or params.min_p > 0:
-            probs = _filter(probs, params.top_k, params.top_p, params.min_p)
-        generator = torch.Generator().manual_seed(_mix(request.seed, len(request.ids)))
-        noise = torch.empty(self.vocab_size).exponential_(generator=generator).to(self.device)
-        return (probs / noise).argmax()
+    def _filters(self, params: list) -> Filters:
+        top_k = [p.top_k if p.top_k > 0 else self.vocab_size for p in params]
+        return Filters(
+            torch.tensor(top_k, device=self.device),
+            torch.tensor([p.top_p for p in params], dtype=torch.float64, device=self.device),
+            torch.tensor([p.min_p for p in params], dtype=torch.float32, device=self.device),
+        )
 
 
 def _alternatives(request: Request) -> int:
     """How many of the likeliest tokens to report."""
-    return max(request.top_logprobs_num, TOP if request.run else 0)
-
-
-def _filter(probs: torch.Tensor, top_k: int, top_p: float, min_p: float) -> torch.Tensor:
-    """Set the probabilities [vocab] of tokens outside top-k, top-p or min-p to 0."""
-    order_probs, order = probs.sort(descending=True, stable=True)
-    keep = torch.ones_like(order_probs, dtype=torch.bool)
-    if top_k > 0:
-        keep[top_k:] = False
-    if top_p < 1:
-        before = order_probs.cumsum(-1) - order_probs
-        keep &= before < top_p
-    if min_p > 0:
-        keep &= order_probs >= min_p * order_probs[0]
-    keep[0] = True
-    return torch.zeros_like(probs).scatter_(0, order, order_probs * keep)
-
-
-def _mix(seed: int, position: int) -> int:
-    """A seed for one position: 63 bits, unrelated for neighbouring seeds and positions."""
-    digest = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return max(request.report.top_logprobs_num, TOP if request.run else 0)

@@ -2,37 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from .arguments import number
+
+_REFUSED = {
+    "json_schema": "not possible yet; write the form as a regex, or use choices",
+    "ebnf": "not possible yet; use regex or choices",
+    "structural_tag": "not possible yet; use regex or choices",
+    "custom_params": "not needed; let the custom_logit_processor bring its own values",
+    "stream_interval": "not needed; a stream skips ahead when it is read late",
+}
+"""Names that SGLang knows and this engine does not, and what to do instead."""
 
 
 @dataclass(slots=True)
 class SamplingParams:
     """Sampling parameters of one generation.
 
-    A temperature under 1e-6 means greedy. ``seed`` makes the text a function of prompt and
-    seed alone, whatever else runs in the batch; without it each request draws its own.
-    The draw at a position depends on (seed, position), so two texts drawn with one seed from
-    one prompt are the same text: give each its own.
+    In this order: what the constraint forbids, penalties, ``logit_bias``,
+    ``custom_logit_processor``; then the likeliest token (greedy), or temperature, ``top_k``,
+    ``top_p``, ``min_p`` and a draw. Log-probabilities are those before all of it.
     """
 
     max_new_tokens: int = 128
     min_new_tokens: int = 0
+    """The end of the text is forbidden before; a constraint that must end comes first."""
     temperature: float = 1.0
+    """Under 1e-6: greedy."""
     top_p: float = 1.0
     top_k: int = -1
+    """-1: all tokens."""
     min_p: float = 0.0
+    """Least probability, as a share of the likeliest token's."""
+    frequency_penalty: float = 0.0
+    """-2 to 2, taken from a token's logit for each time it is in the output."""
+    presence_penalty: float = 0.0
+    """-2 to 2, taken once from the logit of a token that is in the output."""
+    repetition_penalty: float = 1.0
+    """Over 0 up to 2: logits of tokens in prompt or output are divided by it, negative ones
+    multiplied."""
+    logit_bias: dict[int | str, float] | None = None
+    """Added to the logits of these token ids; -1e9 forbids one."""
     seed: int | None = None
+    """Makes the text a function of prompt and seed alone, whatever else runs in the batch; each
+    request without one draws its own. The draw depends on (seed, position, token), so two texts
+    drawn with one seed from one prompt are the same text. SGLang's name is ``sampling_seed``."""
+    n: int = 1
+    """Texts to write for one prompt (``generate`` only), each with a seed that follows from
+    ``seed``; the first one's is ``seed`` itself."""
     stop: str | list[str] | tuple[str, ...] | None = None
     stop_token_ids: list[int] | tuple[int, ...] | None = None
-    ignore_eos: bool = False
+    stop_regex: str | list[str] | tuple[str, ...] | None = None
+    """The text ends as soon as a part of it matches; of what ``regex`` may hold."""
     no_stop_trim: bool = False
+    """Leave on the text what ended it: stop string, match, or stop token."""
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    """Leave special tokens out of the text."""
+    spaces_between_special_tokens: bool = True
+    """Accepted for SGLang's sake: fast tokenizers put no spaces there, whatever it says."""
     regex: str | None = None
     choices: list[str] | tuple[str, ...] | None = None
     jump_forward: bool | None = None
     """None takes the engine's setting."""
+    custom_logit_processor: Callable[[Any, Any], Any] | None = None
+    """Called with prompt and output ids [1, n] and logits [1, vocab], returns new logits: one of
+    transformers' ``LogitsProcessor`` or any function like it. Runs on the engine's thread."""
 
     @classmethod
     def of(cls, params: SamplingParams | dict[str, Any] | None) -> SamplingParams:
@@ -45,6 +83,15 @@ class SamplingParams:
             params = {}
         if isinstance(params, SamplingParams):
             params = {f.name: getattr(params, f.name) for f in fields(cls)}
+        params = dict(params)
+        if params.get("sampling_seed") is not None:
+            if params.get("seed") is not None:
+                raise ValueError("sampling_seed: is another name of seed; give only one of them")
+            params["seed"] = params["sampling_seed"]
+        params.pop("sampling_seed", None)
+        for name in _REFUSED.keys() & params.keys():
+            if params.pop(name) is not None:
+                raise ValueError(f"{name}: {_REFUSED[name]}")
         known = {f.name for f in fields(cls)}
         for name in params:
             if name not in known:
@@ -53,6 +100,8 @@ class SamplingParams:
                 raise ValueError(f"sampling_params: unknown name {name!r}{hint}; known: {names}")
         out = cls(**params)
         out.validate()
+        if out.logit_bias is not None:
+            out.logit_bias = {int(i): float(bias) for i, bias in out.logit_bias.items()}
         return out
 
     def validate(self) -> None:
@@ -65,12 +114,18 @@ class SamplingParams:
         if self.top_k == 0:
             raise ValueError("top_k: must be at least 1, or -1 for all tokens, got 0")
         number("min_p", self.min_p, 0, 1)
+        number("frequency_penalty", self.frequency_penalty, -2, 2)
+        number("presence_penalty", self.presence_penalty, -2, 2)
+        number("repetition_penalty", self.repetition_penalty, 0, 2, open_low=True)
+        number("n", self.n, 1, whole=True)
+        self._check_bias()
         if self.seed is not None:
             number("seed", self.seed, 0, whole=True)
         for i in self.stop_token_ids or ():
             number("stop_token_ids", i, 0, whole=True)
-        if any(not isinstance(s, str) or not s for s in self.stop_strings):
-            raise ValueError(f"stop: must be non-empty strings, got {self.stop!r}")
+        for name, given in (("stop", self.stop), ("stop_regex", self.stop_regex)):
+            if any(not isinstance(s, str) or not s for s in _several(given)):
+                raise ValueError(f"{name}: must be non-empty strings, got {given!r}")
         if self.regex is not None and self.choices is not None:
             raise ValueError("regex and choices: give only one of them")
         if self.regex is not None and not isinstance(self.regex, str):
@@ -81,15 +136,64 @@ class SamplingParams:
             or any(not isinstance(c, str) for c in self.choices)
         ):
             raise ValueError(f"choices: must be a non-empty list of strings, got {self.choices!r}")
+        if self.custom_logit_processor is not None and not callable(self.custom_logit_processor):
+            raise ValueError(
+                "custom_logit_processor: must be callable with (ids, logits), got "
+                f"{type(self.custom_logit_processor).__name__}"
+            )
+
+    def _check_bias(self) -> None:
+        bias = self.logit_bias
+        if bias is None:
+            return
+        if not isinstance(bias, dict):
+            raise ValueError(f"logit_bias: must be a dict of token id to number, got {bias!r}")
+        for token, value in bias.items():
+            whole = isinstance(token, int) and not isinstance(token, bool) and token >= 0
+            if not whole and not (isinstance(token, str) and token.isdecimal()):
+                raise ValueError(f"logit_bias: {token!r} is no token id; the keys are numbers")
+            number("logit_bias", value, -1e9, 1e9)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """``stop`` as a tuple; the caller's list is never kept or changed."""
-        if self.stop is None:
-            return ()
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        return _several(self.stop)
+
+    @property
+    def stop_regexes(self) -> tuple[str, ...]:
+        """``stop_regex`` as a tuple."""
+        return _several(self.stop_regex)
+
+    @property
+    def repeats_penalised(self) -> bool:
+        """Whether the tokens so far change the logits."""
+        return (
+            self.repetition_penalty != 1
+            or self.frequency_penalty != 0
+            or self.presence_penalty != 0
+        )
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether something other than a mask changes the logits."""
+        return (
+            self.repeats_penalised
+            or bool(self.logit_bias)
+            or self.custom_logit_processor is not None
+        )
+
+    @property
+    def filters(self) -> bool:
+        """Whether unlikely tokens are left out of the draw."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken instead of a random one."""
         return self.temperature < 1e-6
+
+
+def _several(given: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)

@@ -118,6 +118,26 @@ class Tokenizer:
         """Text of ``ids``. Bytes that make no character become U+FFFD."""
         return self.to_bytes(ids, special=special).decode("utf-8", errors="replace")
 
+    def shown(self, i: int, *, special: bool = False, first: bool = False) -> bytes:
+        """The bytes that token ``i`` adds to a text.
+
+        Args:
+            special: show special tokens by their name.
+            first: nothing is shown before it. A SentencePiece tokenizer puts a space in front
+                of a text's first word when it encodes and drops it when it decodes.
+        """
+        raw = self.token_bytes[i]
+        if raw is None:
+            return self.pieces[i].encode() if special else b""
+        if first and raw.startswith(b" "):
+            alone = self._rust.decode([i], skip_special_tokens=False).encode()
+            return raw[max(0, len(raw) - len(alone)) :]
+        return raw
+
+    def shows_nothing(self, ids: list[int]) -> bool:
+        """Whether ``ids`` are special tokens only."""
+        return all(self.token_bytes[i] is None for i in ids)
+
     # -- chat ------------------------------------------------------------------------------
 
     @property
