@@ -15,6 +15,7 @@ from .api import (
     user,
     user_begin,
     user_end,
+    video,
 )
 from .backend import Backend, get_default_backend, set_default_backend
 from .cell import finish_run, start_state, wait_run
@@ -89,5 +90,6 @@ __all__ = [
     "user",
     "user_begin",
     "user_end",
+    "video",
     "wait_run",
 ]

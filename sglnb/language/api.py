@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..runtime.images import load_image
+from ..runtime.video import load_frames
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
 from .ir import (
     SglExpr,
+    SglExprList,
     SglGen,
     SglImage,
     SglRoleBegin,
@@ -149,6 +151,22 @@ def image(source: Any) -> SglImage:
         ValueError: there is no such file, the URL cannot be fetched, or it is no image.
     """
     return SglImage(load_image(source, "image"), caller())
+
+
+def video(source: Any, num_frames: int = 8) -> SglExprList:
+    """A video, as ``num_frames`` images at even distances, to stand where text can.
+
+    Args:
+        source: the path of a video file (needs PyAV or OpenCV) or of an animated GIF or WebP, a
+            list of frames (whatever :func:`image` takes), or a numpy array [frames, height,
+            width, channels].
+
+    Raises:
+        ValueError: there is no such file, it has no frames, or no library to read it.
+    """
+    where = caller()
+    frames = load_frames(source, num_frames, "video")
+    return SglExprList([SglImage(frame, where) for frame in frames])
 
 
 def system(expr: SglExpr | str | None = None) -> SglExpr:

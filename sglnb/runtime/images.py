@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import io
 import os
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -29,8 +30,22 @@ FETCH_SECONDS = 15.0
 FETCH_BYTES = 64 * 2**20
 """Bytes that a URL may deliver."""
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 80_000_000
 """An image with more is refused before it is decoded: a small file can hold a huge one."""
+
+BROKEN = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    struct.error,
+    PIL.Image.DecompressionBombError,
+)
+"""What Pillow raises on files that are cut off or damaged."""
 
 KINDS = (
     "a file's path, an http(s) URL, a data: URI or base64 text, bytes, a PIL.Image or a numpy array"
@@ -192,15 +207,16 @@ def fetch(url: str, name: str) -> bytes:
 
 def _decode(raw: bytes, name: str, what: str, label: str) -> Image:
     try:
-        with PIL.Image.open(io.BytesIO(raw)) as pil:
-            return _rgb(pil, name, label)
+        pil = PIL.Image.open(io.BytesIO(raw))
     except PIL.UnidentifiedImageError:
         raise ValueError(f"{name}: {what} is no image that Pillow can read") from None
-    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+    except BROKEN as error:
         raise ValueError(f"{name}: {what} is a broken image: {error}") from error
+    with pil:
+        return _rgb(pil, name, label, what)
 
 
-def _rgb(pil: PIL.Image.Image, name: str, label: str) -> Image:
+def _rgb(pil: PIL.Image.Image, name: str, label: str, what: str = "the picture") -> Image:
     """An :class:`Image` with the pixels of ``pil``, turned as its EXIF data says."""
     if pil.width * pil.height > MOST_PIXELS:
         raise ValueError(
@@ -209,7 +225,11 @@ def _rgb(pil: PIL.Image.Image, name: str, label: str) -> Image:
         )
     if not pil.width or not pil.height:
         raise ValueError(f"{name}: the image is empty ({pil.width} x {pil.height} pixels)")
-    return Image(PIL.ImageOps.exif_transpose(pil).convert("RGB"), label)
+    try:
+        rgb = PIL.ImageOps.exif_transpose(pil).convert("RGB")
+    except BROKEN as error:
+        raise ValueError(f"{name}: {what} is a broken image: {error}") from error
+    return Image(rgb, label)
 
 
 def _from_array(array: np.ndarray, name: str) -> PIL.Image.Image:

@@ -148,3 +148,18 @@ def test_expressions_say_what_they_are():
     assert isinstance("a" + sgl.image(picture(1)) + "b", sgl.SglExpr)
     with pytest.raises(ValueError, match="image: must be a file's path"):
         sgl.image(3)
+
+
+def test_a_video_is_its_frames(seeing):
+    frames = [picture(i) for i in range(9)]
+    s = sgl.start_state(seeing, defaults={"temperature": 0})
+    s += sgl.user(sgl.video(frames, num_frames=3) + "What happens?") + sgl.gen("x", max_tokens=6)
+    picked = [frames[0], frames[4], frames[8]]
+    prompt = f"USER: {HERE * 3}What happens?\n"
+    greedy = {"temperature": 0, "max_new_tokens": 6}
+    assert s["x"] == seeing.generate(prompt, greedy, image_data=picked)["text"]
+    kinds = [part["type"] for part in s.messages()[0]["content"]]
+    assert kinds == ["image_url"] * 3 + ["text"]
+    sgl.finish_run(s)
+    with pytest.raises(ValueError, match="video: no file"):
+        sgl.video("no-such.mp4")

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 from vision_checkpoints import picture
 
@@ -165,3 +167,26 @@ def test_urls_that_fail(url, monkeypatch):
     monkeypatch.setattr(images, "FETCH_BYTES", 1000)
     with pytest.raises(ValueError, match="larger than"):
         load_image(f"{url}/cat.png")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "PPM"]),
+    st.integers(0, 5000),
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=6),
+)
+def test_damaged_files_are_images_or_told(form, cut, flips):
+    raw = bytearray(FORMS[form])
+    for at, value in flips:
+        raw[at % len(raw)] = value
+    try:
+        found = load_image(bytes(raw[: max(1, cut)])).pil.mode
+    except ValueError as error:
+        found = str(error)
+    assert found == "RGB" or found.startswith("image: ")
+
+
+FORMS = {
+    form: encoded(picture(1, 16, 16), form)
+    for form in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "PPM")
+}
