@@ -36,11 +36,12 @@ def tiny(tmp_path_factory, model_dir):
     return str(folder)
 
 
-def random_request(rng: random.Random) -> tuple[str, dict]:
-    prompt = rng.choice(HEADS) + " ".join(
-        rng.choices(["red", "green", "blue", "one", "two"], k=rng.randint(1, 20))
-    )
-    params = {"max_new_tokens": rng.randint(1, 25), "ignore_eos": rng.random() < 0.5}
+def random_request(rng: random.Random, words: int, earlier: list[str]) -> tuple[str, dict]:
+    """A prompt of up to ``words`` words behind a common head, or one that goes on from an
+    earlier one, as a chat's next turn or a fork does; and sampling parameters."""
+    head = rng.choice(earlier) if earlier and rng.random() < 0.5 else rng.choice(HEADS)
+    tail = rng.choices(["red", "green", "blue", "one", "two"], k=rng.randint(1, words))
+    params = {"max_new_tokens": rng.randint(1, 25 if words < 50 else 150), "ignore_eos": rng.random() < 0.5}
     if rng.random() < 0.5:
         params["temperature"] = 0
     else:
@@ -50,24 +51,29 @@ def random_request(rng: random.Random) -> tuple[str, dict]:
         params["jump_forward"] = rng.random() < 0.7
     if rng.random() < 0.2:
         params["stop"] = rng.choice(["a", "e ", "the"])
-    return prompt, params
+    return (head + " ".join(tail))[: 6 * words], params
 
 
-def soak(tiny: str, rounds: int, seed: int, **options) -> None:
-    """Rounds of up to 12 requests at once, some aborted; books checked in the middle and after
-    each, and every answer compared with the one given alone and with an empty cache."""
+def soak(
+    tiny: str, requests: int, seed: int, *, crowd: int = 12, words: int = 20, **options
+) -> None:
+    """Up to ``crowd`` requests at once, with priorities, some aborted; books checked after each
+    step, and every answer compared with the one given alone and with an empty cache."""
     rng = random.Random(seed)
     with (
-        Engine(tiny, chunk_tokens=40, max_running=8, **options) as crowded,
+        Engine(tiny, chunk_tokens=40, **options) as crowded,
         Engine(tiny, kv_tokens=2000) as alone,
     ):
-        lost = 0
-        for _ in range(rounds):
-            asked = [random_request(rng) for _ in range(rng.randint(1, 12))]
-            live = [(crowded.submit(p, q), p, q) for p, q in asked]
+        core, step = crowded._core, crowded._core.step
+        core.step = lambda: (step(), core.check())
+        asked = lost = 0
+        earlier: list[str] = []
+        while asked < requests:
+            some = [random_request(rng, words, earlier[-20:]) for _ in range(rng.randint(1, crowd))]
+            asked += len(some)
+            live = [(crowded.submit(p, q, priority=rng.randint(-1, 1)), p, q) for p, q in some]
             for request, _, _ in rng.sample(live, len(live) // 6):
                 request.abort()
-            crowded.check()
             for request, prompt, params in live:
                 assert request.wait(60)
                 if isinstance(request.error, RequestAborted):
@@ -78,11 +84,12 @@ def soak(tiny: str, rounds: int, seed: int, **options) -> None:
                 want = alone.generate(prompt, params)
                 assert request.output_ids == want["output_ids"], (prompt, params)
                 assert request.text == want["text"]
+                earlier.append(prompt + request.text + " ")
             crowded.check()
         metrics = crowded.metrics()
         assert metrics["retractions"] > 0
         assert metrics["cached_tokens"] > 0
-        assert lost < rounds * 3
+        assert lost < requests / 4
         crowded.cache.flush()
         assert crowded.metrics()["kv_used"] == 0
 
@@ -98,12 +105,22 @@ def soak(tiny: str, rounds: int, seed: int, **options) -> None:
 )
 def test_random_runs(tiny, monkeypatch, options):
     monkeypatch.setattr(scheduler, "RESERVE", 2)
-    soak(tiny, rounds=15, seed=1, **options)
+    soak(tiny, requests=100, seed=1, max_running=8, **options)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", [2, 3, 4])
-def test_random_runs_for_long(tiny, monkeypatch, seed):
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"policy": "dfs-weight", "eviction": "lfu"},
+        {"policy": "fcfs", "eviction": "cost", "page_size": 16},
+        {"policy": "lof", "eviction": "priority"},
+        {"policy": "random", "eviction": "fifo", "page_size": 16, "jump_forward": False},
+    ],
+    ids=str,
+)
+def test_ten_thousand_requests(tiny, monkeypatch, options):
     monkeypatch.setattr(scheduler, "RESERVE", 2)
-    soak(tiny, rounds=400, seed=seed, kv_tokens=100)
+    soak(tiny, 2000, 7, crowd=60, words=60, kv_tokens=2000, max_running=48, **options)
