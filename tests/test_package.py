@@ -58,7 +58,12 @@ def test_it_runs_from_an_environment_of_its_own(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(target)
     code = f"import sys; sys.path.append({here!r})\n{PROGRAM}"
     done = subprocess.run(
-        [python, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False
+        [python, "-I", "-c", code],  # PYTHONPATH must not lend it another sglnb
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "The capital of Italy is Rome."

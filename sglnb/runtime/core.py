@@ -40,6 +40,8 @@ from .scores import LogitReader
 from .sizing import default_kv_tokens
 from .tokenizer import Tokenizer
 
+RELEASED = "the engine is released; call engine.resume() first"
+
 
 class EngineCore:
     """Model, memory, queues and the step that moves them."""
@@ -113,7 +115,7 @@ class EngineCore:
     def add(self, request: Request) -> None:
         """Queue a request. Text that its constraint forces right away joins the prompt."""
         if self.released:
-            self._fail(request, EngineError("the engine is released; call engine.resume() first"))
+            self._fail(request, EngineError(RELEASED))
             return
         if request.cursor is not None and request.params.max_new_tokens:
             try:
@@ -376,7 +378,7 @@ class EngineCore:
         """See :meth:`sglnb.runtime.engine.Engine.resize`."""
         self._between_runs("resize")
         if self.released:
-            raise EngineError("resize: the engine is released; call engine.resume() first")
+            raise EngineError(RELEASED)
         pool, tree = self.memory.pool, self.memory.tree
         total = kv_tokens + -kv_tokens % pool.page_size
         if tree.locked_size > total:

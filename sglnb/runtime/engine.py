@@ -19,7 +19,7 @@ from .arguments import at_least_one, number, one_of
 from .attention import TorchAttention
 from .cache import Cache
 from .constraints import Constraint, compile_constraint
-from .core import EngineCore
+from .core import RELEASED, EngineCore
 from .eviction import EVICTIONS
 from .generate import generate
 from .image_prompt import ImagePrompts, PromptImages
@@ -233,6 +233,8 @@ class Engine:
         self, prompt: str | list[int], image_data: Any
     ) -> tuple[list[int], list[int], PromptImages | None]:
         """The prompt's ids, what the tree knows them by, and its images."""
+        if image_data and self._core.released:
+            raise EngineError(RELEASED)
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         return self._images.expand(ids, self._images.load(image_data))
 

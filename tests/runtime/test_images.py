@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from vision_checkpoints import Reference, build, picture
 
+from sglnb.errors import EngineError
 from sglnb.runtime import Engine
 
 KINDS = ["llava", "llava-full", "qwen2-vl", "qwen2.5-vl"]
@@ -59,6 +60,11 @@ def test_chunks_that_end_inside_an_image(seeing):
     expected = reference.generate(prompt, images)
     with Engine(str(folder), kv_tokens=1024, chunk_tokens=7, page_size=16) as engine:
         assert greedy(engine, [prompt] * 2, [images] * 2) == [expected] * 2
+        assert greedy(engine, [prompt], [images]) == [expected]
+        engine.release()
+        with pytest.raises(EngineError, match="engine is released"):
+            engine.generate(prompt, GREEDY, image_data=images)
+        engine.resume()
         assert greedy(engine, [prompt], [images]) == [expected]
         engine.check()
 

@@ -41,7 +41,10 @@ def random_request(rng: random.Random, words: int, earlier: list[str]) -> tuple[
     earlier one, as a chat's next turn or a fork does; and sampling parameters."""
     head = rng.choice(earlier) if earlier and rng.random() < 0.5 else rng.choice(HEADS)
     tail = rng.choices(["red", "green", "blue", "one", "two"], k=rng.randint(1, words))
-    params = {"max_new_tokens": rng.randint(1, 25 if words < 50 else 150), "ignore_eos": rng.random() < 0.5}
+    params = {
+        "max_new_tokens": rng.randint(1, 25 if words < 50 else 150),
+        "ignore_eos": rng.random() < 0.5,
+    }
     if rng.random() < 0.5:
         params["temperature"] = 0
     else:
