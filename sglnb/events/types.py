@@ -222,6 +222,16 @@ class StepRan(Event):
 
 
 @dataclass(slots=True, kw_only=True)
+class Preparing(Event):
+    """Something that is done once and takes long begins (``seconds`` is None) or is done:
+    kernels are compiled, a step is recorded."""
+
+    kind: ClassVar[str] = "preparing"
+    what: str
+    seconds: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class ConstraintCompiled(Event):
     """A constraint was built (once per source and tokenizer)."""
 

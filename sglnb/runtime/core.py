@@ -6,6 +6,7 @@ thread comes in.
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from ..events import (
     TokensGenerated,
 )
 from .attention import AttentionBackend, Row
+from .graphs import DecodeGraphs
 from .image_features import ImageFeatures
 from .image_keys import ImageKeys
 from .lora_batch import group
@@ -32,6 +34,7 @@ from .memory import MemoryManager
 from .models import Batch, Model
 from .output import Accepted, accept, allowed_mask, force
 from .pool import SlotPool
+from .progress import Progress
 from .radix import Node, RadixTree
 from .request import Request
 from .sampler import Sampled, Sampler
@@ -59,13 +62,18 @@ class EngineCore:
         eviction: str,
         chunk_tokens: int,
         max_running: int,
+        cuda_graphs: bool,
         seed: int | None,
+        progress: Progress,
     ):
         self.model, self.tokenizer = model, tokenizer
         self.attention, self.events = attention, events
         slots = kv_tokens or default_kv_tokens(model)
         slots += -slots % page_size
         self.kv = model.kv_cache(slots)
+        self.progress = progress
+        self._cuda_graphs = cuda_graphs
+        self._graphs: DecodeGraphs | None = None
         self.image_keys = ImageKeys(tokenizer)
         self.features = ImageFeatures(model) if model.sees else None
         pool = SlotPool(slots, page_size)
@@ -139,7 +147,9 @@ class EngineCore:
         """End all requests and let go of model and pool."""
         for request in self.requests():
             self._fail(request, error)
+        device = self.model.device if self.model is not None else None
         self.kv = self.model = None
+        self._give_back(device)
 
     # -- the step --------------------------------------------------------------------------
 
@@ -233,18 +243,7 @@ class EngineCore:
             wanted += range(base + first - start, base + last - start)
             reads.append((at, len(wanted)))
             base += count
-        device = self.model.device
-        batch = Batch(
-            torch.tensor(ids, device=device),
-            torch.tensor(positions, device=device),
-            self.attention.plan(rows),
-            torch.tensor(wanted, dtype=torch.long, device=device),
-        )
-        if self.features is not None:
-            batch = self.features.attach(batch, work)
-        if any(request.lora is not None for request, _ in work):
-            batch = batch._replace(adapters=group(work, self.model.device))
-        logits = self.model.forward(batch, self.kv, self.attention)
+        logits = self._forward(work, ids, positions, rows, wanted)
         self.sampler.hide_padding(logits)
         sampling: list[tuple[Request, int]] = []
         for (request, count), (start, stop) in zip(work, reads, strict=True):
@@ -262,6 +261,50 @@ class EngineCore:
                 self._finish(request, request.ending or reason)
         if sampling:
             self._sample(sampling, logits)
+
+    def _forward(
+        self,
+        work: list[Work],
+        ids: list[int],
+        positions: list[int],
+        rows: list[Row],
+        wanted: list[int],
+    ) -> torch.Tensor:
+        """Logits [wanted, vocab_size]."""
+        device = self.model.device
+        adapted = any(request.lora is not None for request, _ in work)
+        if self._records and len(ids) == len(rows) and not adapted:
+            if self._graphs is None:
+                self._graphs = DecodeGraphs(
+                    self.model,
+                    self.kv,
+                    self.attention,
+                    self.memory.pool.page_size,
+                    self.scheduler.max_running,
+                    self.progress,
+                )
+            logits = self._graphs.run(ids, positions, rows)
+            if logits is not None:
+                return logits if len(wanted) == len(rows) else logits[wanted]
+        batch = Batch(
+            torch.tensor(ids, device=device),
+            torch.tensor(positions, device=device),
+            self.attention.plan(rows),
+            torch.tensor(wanted, dtype=torch.long, device=device),
+        )
+        if self.features is not None:
+            batch = self.features.attach(batch, work)
+        if adapted:
+            batch = batch._replace(adapters=group(work, device))
+        return self.model.forward(batch, self.kv, self.attention)
+
+    @property
+    def _records(self) -> bool:
+        """Whether decode steps are CUDA graphs."""
+        on_gpu = self.model.device.type == "cuda"
+        return (
+            self._cuda_graphs and on_gpu and self.model.capturable and self.attention.capacity > 0
+        )
 
     def _score(self, request: Request, logits: torch.Tensor) -> None:
         """Log-probabilities of tokens that are known already: prompt and forced tokens."""
@@ -389,6 +432,7 @@ class EngineCore:
         if tree.size > total:
             tree.evict(tree.size - total, why="resize")
         old = tree.renumber()
+        self._graphs = None
         before, self.kv = self.kv, self.model.kv_cache(total)
         self.kv.take(before, old)
         pool.restart(total, used=len(old))
@@ -396,6 +440,7 @@ class EngineCore:
     def release(self, *, weights: bool, kv: bool) -> None:
         """See :meth:`sglnb.runtime.engine.Engine.release`."""
         self._between_runs("release")
+        device = None if self.released else self.model.device
         if kv:
             tree = self.memory.tree
             for node in self.pins.values():
@@ -408,6 +453,16 @@ class EngineCore:
             self.model = None
             if self.features is not None:
                 self.features.model = None
+
+        self._give_back(device)
+
+    def _give_back(self, device: torch.device | None) -> None:
+        """What was let go of goes back to the GPU, for others in the kernel and beside it."""
+        self._graphs = None
+        self.attention.release()
+        if device is not None and device.type == "cuda":
+            gc.collect()  # a model refers to itself
+            torch.cuda.empty_cache()
 
     def resume(self, load: Callable[[], Model]) -> None:
         """See :meth:`sglnb.runtime.engine.Engine.resume`."""
@@ -436,7 +491,8 @@ class EngineCore:
             "decoder": self.model.kind,
             "device": str(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "attention": "torch",
+            "attention": self.attention.name,
+            "cuda_graphs": self._records,
             "kv_bytes_per_token": self.model.kv_bytes_per_token,
         }
 

@@ -16,7 +16,7 @@ import torch
 from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, EventLog, RequestArrived
 from .arguments import at_least_one, number, one_of
-from .attention import TorchAttention
+from .attention.choose import BACKENDS, make_attention
 from .cache import Cache
 from .constraints import Constraint, compile_constraint
 from .core import RELEASED, EngineCore
@@ -28,6 +28,7 @@ from .lora_batch import Adapter
 from .lora_registry import LoraRegistry
 from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
+from .progress import Progress
 from .report import Report
 from .request import Request
 from .sampling_params import SamplingParams
@@ -44,7 +45,8 @@ class Engine:
         model: "sgl-tiny" (embedded, no download), a checkpoint folder, or a hub name.
         device: "auto", "cpu", "cuda", ...
         dtype: "auto" (float32 on a CPU, else the checkpoint's), or a torch dtype's name.
-        attention: "auto" or "torch".
+        attention: "flashinfer" (its kernels, half precision), "triton" (ours) or "torch";
+            "auto" takes the first that is there and fits the model.
         kv_tokens: capacity of the KV pool in tokens; default: from free memory.
         page_size: tokens that are cached together, 1 or 16. With 16 a prefix is reused in
             whole pages.
@@ -58,6 +60,7 @@ class Engine:
         jump_forward: write text that a constraint forces without sampling it.
         chunk_tokens: prompt tokens computed in one step at most.
         max_running: requests in one batch at most.
+        cuda_graphs: on a GPU, record decode steps and start them at once.
         seed: of the draws of requests that bring no seed of their own.
 
     Raises:
@@ -78,9 +81,10 @@ class Engine:
         jump_forward: bool = True,
         chunk_tokens: int | None = None,
         max_running: int | None = None,
+        cuda_graphs: bool = True,
         seed: int | None = None,
     ):
-        one_of("attention", attention, ("auto", "torch"))
+        one_of("attention", attention, BACKENDS)
         one_of("page_size", page_size, (1, 16))
         one_of("policy", policy, tuple(POLICIES))
         one_of("eviction", eviction, tuple(EVICTIONS))
@@ -101,13 +105,17 @@ class Engine:
 
         self._load = load
 
+        self._progress = progress = Progress(self.events.emit)
+
         def build() -> EngineCore:
             loaded, tokenizer = load()
             on_cpu = loaded.device.type == "cpu"
             return EngineCore(
                 loaded,
                 tokenizer,
-                TorchAttention(loaded.device),
+                make_attention(
+                    attention, loaded.device, loaded.dtype, loaded.head_dim, page_size, progress
+                ),
                 self.events,
                 kv_tokens=kv_tokens,
                 page_size=page_size,
@@ -115,7 +123,9 @@ class Engine:
                 eviction=eviction,
                 chunk_tokens=chunk_tokens or (512 if on_cpu else 8192),
                 max_running=max_running or (64 if on_cpu else 256),
+                cuda_graphs=cuda_graphs,
                 seed=seed,
+                progress=progress,
             )
 
         ready: Future[EngineCore] = Future()
@@ -413,13 +423,14 @@ class Engine:
     def status(self) -> dict[str, Any]:
         """What the engine is made of, and :meth:`metrics`."""
         state = "closed" if self.closed else "released" if self._core.released else "ready"
+        doing = self._progress.doing  # the engine's thread would answer only when it is done
         return {
             "model": self.model_name,
             "state": state,
             **self._made_of,
             "threads": self._most_threads,
             "context_length": self.context_length,
-            **({} if self.closed else self.metrics()),
+            **({"preparing": doing} if doing else {} if self.closed else self.metrics()),
         }
 
     def check(self) -> None:

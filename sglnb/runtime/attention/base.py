@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from ..kv_cache import KVCache
+
+if TYPE_CHECKING:
+    from .cascade import Group
 
 
 class Row(NamedTuple):
@@ -29,9 +33,34 @@ class AttentionBackend(ABC):
     A batch is ragged: the tokens of all rows lie behind one another, N in total.
     """
 
+    name: str
+    """What users call it: ``Engine(attention=...)``."""
+    capacity = 0
+    """Positions, of all rows together, that a fixed plan has room for."""
+
     @abstractmethod
     def plan(self, rows: list[Row]) -> Any:
         """Everything about a batch that is the same in each layer."""
+
+    def fixed_plan(self, size: int, shared: bool) -> Any | None:
+        """A plan for ``size`` rows with one new token each whose tables stay at one address, so
+        that a CUDA graph can be made of the step; None when this backend has none.
+
+        Args:
+            shared: rows that begin with the same KV are read once.
+        """
+        return None
+
+    def refill(self, plan: Any, rows: list[Row], groups: Sequence[Group]) -> None:
+        """Put the tables of another step's rows into a fixed plan.
+
+        Args:
+            groups: rows that begin alike, in the order of ``rows`` and before all others.
+        """
+        raise NotImplementedError
+
+    def release(self) -> None:  # noqa: B027  (nothing to give back is the rule)
+        """Give back what is kept on the device between steps."""
 
     @abstractmethod
     def attend(

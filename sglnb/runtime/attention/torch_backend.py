@@ -15,6 +15,8 @@ _flash_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 class TorchAttention(AttentionBackend):
     """Scaled dot-product attention over views of the pool; see :mod:`.plan`."""
 
+    name = "torch"
+
     def __init__(self, device: torch.device):
         self.device = device
 

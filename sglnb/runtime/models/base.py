@@ -46,6 +46,8 @@ class Model(ABC):
     eos_ids: tuple[int, ...]
     kind: str
     """"native" (our decoder) or "transformers"."""
+    capturable = False
+    """Whether a decode step can be recorded as a CUDA graph: it reads nothing back."""
     sees = False
     """Whether it takes images: it is a :class:`~sglnb.runtime.models.vision.VisionModel`."""
 

@@ -43,6 +43,7 @@ class LlamaModel(Model):
     """
 
     kind = "native"
+    capturable = True
 
     def __init__(self, hf: Any):
         config = hf.config

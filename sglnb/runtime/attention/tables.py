@@ -1,0 +1,113 @@
+"""A batch as tables on the device, in the layout that paged attention kernels share.
+
+Rows lie behind one another, as in a compressed sparse row matrix: row ``i`` owns the queries
+``qo_indptr[i] .. qo_indptr[i + 1]`` of the batch and reads the pages
+``kv_indices[kv_indptr[i] .. kv_indptr[i + 1]]`` of the pool, the last of which holds
+``last_page_len[i]`` tokens of its own. With pages of one slot ``kv_indices`` are slots.
+
+What a row reads are a few runs of consecutive slots. Only the runs travel, in one copy; the device
+writes the page numbers out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .base import Row
+
+Runs = Sequence[tuple[int, int]]
+"""Half-open runs of consecutive slots; each but the last ends with a page."""
+
+
+class Tables(NamedTuple):
+    """One ragged batch. ``host`` holds copies of the small tables for planning on the CPU."""
+
+    qo_indptr: torch.Tensor
+    """[rows + 1] int32."""
+    kv_indptr: torch.Tensor
+    """[rows + 1] int32, in pages."""
+    last_page_len: torch.Tensor
+    """[rows] int32; 0 where a row reads nothing."""
+    kv_indices: torch.Tensor
+    """[pages] int32."""
+    host: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    """``qo_indptr``, ``kv_indptr`` and ``last_page_len`` on the CPU."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in the batch."""
+        return len(self.last_page_len)
+
+
+class TableBuilder:
+    """Builds tables on ``device`` for a pool with pages of ``page_size`` slots."""
+
+    def __init__(self, device: torch.device, page_size: int):
+        self.device, self.page_size = device, page_size
+        self._pin = device.type == "cuda"
+        self._counting = torch.arange(1024, dtype=torch.int32, device=device)
+
+    def build(self, reads: Sequence[Runs], counts: Sequence[int]) -> Tables:
+        """Tables of rows with ``counts`` queries each that read ``reads``."""
+        rows, page = len(reads), self.page_size
+        runs = [run for one in reads for run in one]
+        edges = np.array(runs, dtype=np.int64).reshape(-1, 2)
+        first = edges[:, 0] // page
+        pages = (edges[:, 1] - 1) // page - first + 1
+        ends = np.concatenate(([0], np.cumsum(pages)))  # pages before each run
+        slots = np.concatenate(([0], np.cumsum(edges[:, 1] - edges[:, 0])))
+        row_runs = np.concatenate(([0], np.cumsum([len(one) for one in reads], dtype=np.int64)))
+        lengths = np.diff(slots[row_runs])
+        n_pages = int(ends[-1])
+
+        sent = torch.empty(3 * rows + 2 + 2 * len(runs), dtype=torch.int32, pin_memory=self._pin)
+        parts = torch.split(sent, [rows + 1, rows + 1, rows, len(runs), len(runs)])
+        values = (
+            np.concatenate(([0], np.cumsum(counts))),
+            ends[row_runs],
+            np.where(lengths > 0, (lengths - 1) % page + 1, 0),
+            first - ends[:-1],  # a run's page number less its place in kv_indices
+            pages,
+        )
+        for part, value in zip(parts, values, strict=True):
+            part.numpy()[:] = value
+        there = sent.to(self.device, non_blocking=True)
+        qo, kv, last, shift, repeats = torch.split(there, [len(part) for part in parts])
+        indices = torch.repeat_interleave(shift, repeats, output_size=n_pages)
+        indices += self._count(n_pages)
+        return Tables(qo, kv, last, indices, parts[:3])
+
+    def slots(self, rows: Sequence[Row]) -> torch.Tensor:
+        """[N] int64: the slot of each new token."""
+        new: list[int] = []
+        for row in rows:
+            new += row.slots[row.start : row.start + row.count]
+        return self.send(new)
+
+    def send(self, numbers: Sequence[int]) -> torch.Tensor:
+        """``numbers`` as int64 on the device."""
+        here = torch.tensor(numbers, dtype=torch.int64)
+        return (here.pin_memory() if self._pin else here).to(self.device, non_blocking=True)
+
+    def _count(self, n: int) -> torch.Tensor:
+        """0..n-1, kept from step to step."""
+        if len(self._counting) < n:
+            self._counting = torch.arange(2 * n, dtype=torch.int32, device=self.device)
+        return self._counting[:n]
+
+
+def clip(runs: Runs, start: int, stop: int) -> list[tuple[int, int]]:
+    """The slots at positions ``start .. stop`` of ``runs``."""
+    out = []
+    for first, last in runs:
+        if stop <= 0:
+            break
+        low, high = first + max(0, start), min(last, first + stop)
+        if low < high:
+            out.append((low, high))
+        start, stop = start - (last - first), stop - (last - first)
+    return out

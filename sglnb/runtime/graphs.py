@@ -1,0 +1,121 @@
+"""Decode steps as CUDA graphs.
+
+A decode step is some hundred short kernels; started one by one from Python they take longer than
+they run. A graph starts them all at once. It is recorded the first time a batch of its size comes
+along: batches are filled up to a power of two with rows that write to a spare slot and whose
+results nobody reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .attention import AttentionBackend, Row
+from .attention.cascade import Group, find_groups
+from .kv_cache import KVCache
+from .models import Batch, Model
+from .progress import Progress
+
+
+@dataclass(slots=True)
+class Captured:
+    """A recorded step."""
+
+    inputs: torch.Tensor
+    """[2, size] int64: ids and positions."""
+    plan: Any
+    logits: torch.Tensor
+    """[size, vocab_size] float32."""
+    graph: torch.cuda.CUDAGraph
+
+
+class DecodeGraphs:
+    """The graphs of one model over one pool.
+
+    Args:
+        most: rows of the largest batch that is recorded.
+        page_size: of the pool.
+        progress: told when a graph is recorded.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        kv: KVCache,
+        attention: AttentionBackend,
+        page_size: int,
+        most: int,
+        progress: Progress,
+    ):
+        self._model, self._kv, self._attention = model, kv, attention
+        self._page_size, self._most, self._progress = page_size, most, progress
+        self._graphs: dict[tuple[int, bool], Captured] = {}
+        self._memory: Any = None
+
+    def run(self, ids: list[int], positions: list[int], rows: list[Row]) -> torch.Tensor | None:
+        """Logits [rows, vocab_size] of rows with one new token each, good until the next call;
+        None when there are too many of them."""
+        if len(rows) > self._most or sum(positions) + len(rows) > self._attention.capacity:
+            return None
+        order, groups, filled = fill(rows, self._kv.spare, self._page_size)
+        size = len(filled)
+        inputs = torch.zeros(2, size, dtype=torch.int64, pin_memory=True)
+        inputs.numpy()[:, : len(rows)] = [[ids[i] for i in order], [positions[i] for i in order]]
+        captured = self._graphs.get((size, bool(groups)))
+        if captured is None:
+            captured = self._capture(inputs, filled, groups)
+            self._graphs[size, bool(groups)] = captured
+        else:
+            captured.inputs.copy_(inputs, non_blocking=True)
+            self._attention.refill(captured.plan, filled, groups)
+        captured.graph.replay()
+        if order == sorted(order):
+            return captured.logits[: len(rows)]
+        back = torch.tensor(order).argsort()
+        return captured.logits[back.pin_memory().to(captured.logits.device, non_blocking=True)]
+
+    def _capture(self, inputs: torch.Tensor, rows: list[Row], groups: list[Group]) -> Captured:
+        device = self._model.device
+        with self._progress.task(f"recording the decode step for {len(rows)} rows"):
+            here = inputs.to(device)
+            plan = self._attention.fixed_plan(len(rows), bool(groups))
+            self._attention.refill(plan, rows, groups)
+            batch = Batch(here[0], here[1], plan, torch.arange(len(rows), device=device))
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):  # all that happens once happens here
+                self._model.forward(batch, self._kv, self._attention)
+            torch.cuda.current_stream(device).wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # The notebook's own threads may use the GPU meanwhile: only this one is watched.
+            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+                logits = self._model.forward(batch, self._kv, self._attention)
+            self._memory = graph.pool()
+        return Captured(here, plan, logits, graph)
+
+
+def padded_size(rows: int) -> int:
+    """The size of the graph for a batch of ``rows``."""
+    return 1 << (rows - 1).bit_length()
+
+
+def fill(rows: list[Row], spare: int, page_size: int) -> tuple[list[int], list[Group], list[Row]]:
+    """Rows as a graph takes them: those that share a prefix first, group after group, then the
+    others, then rows that write to the slot ``spare``.
+
+    Returns:
+        The order of the rows, the groups under their new numbers, and all rows.
+    """
+    groups, at = [], 0
+    order: list[int] = []
+    for group in find_groups(rows, page_size):
+        order += group.rows
+        groups.append(Group(list(range(at, len(order))), group.length))
+        at = len(order)
+    order += sorted(set(range(len(rows))) - set(order))
+    nobody = Row(0, 1, [spare], [(spare, spare + 1)])
+    missing = padded_size(len(rows)) - len(rows)
+    return order, groups, [rows[i] for i in order] + [nobody] * missing
