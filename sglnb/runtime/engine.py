@@ -16,6 +16,7 @@ import torch
 from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, EventLog, RequestArrived
 from .arguments import at_least_one, number, one_of
+from .attention import DeterministicAttention
 from .attention.choose import BACKENDS, make_attention
 from .cache import Cache
 from .constraints import Constraint, compile_constraint
@@ -62,6 +63,8 @@ class Engine:
         max_running: requests in one batch at most.
         cuda_graphs: on a GPU, record decode steps and start them at once.
         seed: of the draws of requests that bring no seed of their own.
+        deterministic: the logits of a text are the same bit by bit, whatever else is in the
+            batch and in the cache (float32 on a CPU, Llama family, no LoRA). It costs some speed.
 
     Raises:
         ValueError: an argument is out of range, or the model cannot be loaded.
@@ -83,6 +86,7 @@ class Engine:
         max_running: int | None = None,
         cuda_graphs: bool = True,
         seed: int | None = None,
+        deterministic: bool = False,
     ):
         one_of("attention", attention, BACKENDS)
         one_of("page_size", page_size, (1, 16))
@@ -95,13 +99,14 @@ class Engine:
         self.events = EventLog()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self.jump_forward = jump_forward
+        self.deterministic = deterministic
         self._most_threads = most_threads()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self.closed = False
 
         def load() -> tuple[Model, Tokenizer]:
-            return load_model(model, device=device, dtype=dtype)
+            return load_model(model, device=device, dtype=dtype, deterministic=deterministic)
 
         self._load = load
 
@@ -113,7 +118,9 @@ class Engine:
             return EngineCore(
                 loaded,
                 tokenizer,
-                make_attention(
+                DeterministicAttention(loaded.device)
+                if deterministic
+                else make_attention(
                     attention, loaded.device, loaded.dtype, loaded.head_dim, page_size, progress
                 ),
                 self.events,
@@ -394,6 +401,11 @@ class Engine:
 
     def _prepare_lora(self, name: str, weights: LoraWeights) -> Adapter:
         def prepare() -> Adapter:
+            if self.deterministic:
+                raise ValueError(
+                    "deterministic: an adapter's arithmetic depends on the batch; load adapters "
+                    "in an engine with deterministic=False"
+                )
             if self._core.model is None:
                 raise EngineError("the engine's weights are released; call resume() first")
             return Adapter(name, weights, self._core.model)
@@ -428,6 +440,7 @@ class Engine:
             "model": self.model_name,
             "state": state,
             **self._made_of,
+            "deterministic": self.deterministic,
             "threads": self._most_threads,
             "context_length": self.context_length,
             **({"preparing": doing} if doing else {} if self.closed else self.metrics()),

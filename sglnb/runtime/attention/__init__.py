@@ -1,7 +1,15 @@
 """Attention over the paged KV pool: one interface, several backends."""
 
 from .base import AttentionBackend, Row
+from .deterministic import DeterministicAttention
 from .plan import Plan, make_plan
 from .torch_backend import TorchAttention
 
-__all__ = ["AttentionBackend", "Plan", "Row", "TorchAttention", "make_plan"]
+__all__ = [
+    "AttentionBackend",
+    "DeterministicAttention",
+    "Plan",
+    "Row",
+    "TorchAttention",
+    "make_plan",
+]

@@ -20,6 +20,7 @@ class Linear:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         self.bias = bias
+        self.outputs, self.inputs = weight.shape
         self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self._packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)

@@ -6,6 +6,7 @@ and V in one, gate and up in one. It pays where a step is short (see benchmarks/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +41,13 @@ class LlamaModel(Model):
     Args:
         hf: the loaded ``transformers`` model; its weights are taken over layer by layer, so
             that both copies are never in memory together.
+        silu: the activation, x [n, width] -> [n, width].
     """
 
     kind = "native"
     capturable = True
 
-    def __init__(self, hf: Any):
+    def __init__(self, hf: Any, silu: Callable[[torch.Tensor], torch.Tensor] = F.silu):
         config = hf.config
         self.layers = config.num_hidden_layers
         self.heads = config.num_attention_heads
@@ -57,6 +59,7 @@ class LlamaModel(Model):
         self.eps = config.rms_norm_eps
         self.dtype, self.device = hf.dtype, hf.device
         self.scale = self.head_dim**-0.5
+        self._silu = silu
         self._inner: int = config.intermediate_size
         self._embed = hf.model.embed_tokens.weight.detach()
         self._norm = hf.model.norm.weight.detach()
@@ -79,13 +82,23 @@ class LlamaModel(Model):
             gate_up = layer.gate_up(h)
             add_lora(batch.adapters, (i, "gate_up"), h, gate_up)
             gate, up = gate_up.chunk(2, -1)
-            h = F.silu(gate).mul_(up)
+            h = self._silu(gate).mul_(up)
             x = layer.down.plus(h, x)
             add_lora(batch.adapters, (i, "down"), h, x)
         x = x[batch.wanted]
         if not len(x):
             return x.new_empty(0, self.vocab_size, dtype=torch.float32)
-        return self._head(self._rms(x, self._norm)).float()
+        return self._head(self.norm(x)).float()
+
+    def linears(self) -> Iterator[Linear]:
+        """All products with weights."""
+        yield self._head
+        for layer in self._layers:
+            yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
+
+    def norm(self, x: torch.Tensor) -> torch.Tensor:
+        """The last RMSNorm, x [n, hidden size]."""
+        return self._rms(x, self._norm)
 
     def lora_targets(self) -> dict[str, Target]:
         hidden, inner = self._embed.shape[1], self._inner
@@ -133,7 +146,8 @@ class LlamaModel(Model):
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding of x [n, heads, d] by cos, sin [n, 1, d]; sin has its first
     half negated, so that swapping the halves is all that is left to do."""
-    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
+    # No fused multiply-add: where the vector loop ends, torch rounds it differently.
+    return (x * cos).add_(x.roll(x.shape[-1] // 2, -1).mul_(sin))
 
 
 def _rotary_table(rotary: Any, length: int, dtype: torch.dtype):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..tokenizer import Tokenizer
-from . import llama
+from . import invariant, llama
 from .base import Model
 
 EMBEDDED = "sgl-tiny"
@@ -44,7 +44,7 @@ def resolve_model(model: str | Path) -> str:
 
 
 def load_model(
-    model: str | Path, *, device: str = "auto", dtype: str = "auto"
+    model: str | Path, *, device: str = "auto", dtype: str = "auto", deterministic: bool = False
 ) -> tuple[Model, Tokenizer]:
     """Load weights (safetensors only, no remote code) and tokenizer.
 
@@ -53,6 +53,10 @@ def load_model(
         device: "auto" (CUDA, then CPU) or a torch device.
         dtype: "auto" (float32 on a CPU, else the checkpoint's), or "float32", "bfloat16",
             "float16".
+        deterministic: the same bits in every batch.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it cannot be run as asked for.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -81,16 +85,35 @@ def load_model(
         if sees:
             loaded: Model = _with_vision(hf, where)
         elif llama.supported(hf.config):
-            loaded = llama.LlamaModel(hf)
+            loaded = _native(hf, deterministic)
         else:
             from .hf import TransformersModel
 
             loaded = TransformersModel(hf)
+        if deterministic and loaded.kind != "native":
+            raise ValueError(
+                f"deterministic: {type(hf).__name__} is run by transformers, whose arithmetic "
+                f"depends on the batch; it takes one of {', '.join(sorted(llama.FAMILY))}"
+            )
     loaded.eos_ids = eos
     tokenizer = Tokenizer.from_pretrained(where, vocab_size=loaded.vocab_size, eos_ids=eos)
     if sees:
         loaded.name_placeholder(tokenizer)
     return loaded, tokenizer
+
+
+def _native(hf: Any, deterministic: bool) -> llama.LlamaModel:
+    if not deterministic:
+        return llama.LlamaModel(hf)
+    packed = torch.backends.mkldnn.is_available()
+    if hf.device.type != "cpu" or hf.dtype != torch.float32 or not packed:
+        raise ValueError(
+            "deterministic: only in float32 on a CPU, with a torch that has oneDNN; got "
+            f"{str(hf.dtype).removeprefix('torch.')} on {hf.device}"
+        )
+    loaded = llama.LlamaModel(hf, invariant.silu)
+    invariant.prove(loaded.linears(), loaded.norm, hf.config.hidden_size)
+    return loaded
 
 
 def _with_vision(hf: Any, where: str) -> Model:
