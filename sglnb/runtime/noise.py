@@ -14,7 +14,7 @@ import hashlib
 import numpy as np
 import torch
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 15
 """Entries computed at once on a CPU: what its cache holds."""
 _BLOCK_DEVICE = 1 << 24
 
@@ -51,16 +51,22 @@ class Noise:
         for at in range(0, len(places), rows):
             part = slice(at, at + rows)
             table = self._table if ids is None else self._table[ids[part]]
-            out.append((weights[part] / self._exponential(table, keys[part])).argmax(-1))
+            scores = _exponential(_mix(table, keys[part])).reciprocal_().mul_(weights[part])
+            out.append(scores.argmax(-1))
         return torch.cat(out)
 
-    @staticmethod
-    def _exponential(table: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Exp(1) noise, float64: so fine that the last bit of a logarithm decides nothing."""
-        mixed = (table * keys[:, :1]).add_(keys[:, 1:])
-        upper = mixed.bitwise_right_shift_(32)  # -2**31 .. 2**31 - 1
-        uniform = upper.double().add_(2**31 + 0.5).mul_(2.0**-32)  # inside (0, 1)
-        return uniform.log_().neg_()
+
+def _mix(table: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """64 random bits for each of ``table``'s entries under each row's keys [rows, 2]."""
+    return (table * keys[:, :1]).add_(keys[:, 1:])
+
+
+def _exponential(mixed: torch.Tensor) -> torch.Tensor:
+    """Exp(1) noise from random bits, which are overwritten; float64, so that the last bit of a
+    logarithm decides nothing."""
+    upper = mixed.bitwise_right_shift_(32)  # -2**31 .. 2**31 - 1
+    uniform = upper.double().add_(2**31 + 0.5).mul_(2.0**-32)  # inside (0, 1)
+    return uniform.log_().neg_()
 
 
 def _keys(seed: int, position: int) -> tuple[int, int]:

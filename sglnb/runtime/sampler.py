@@ -133,7 +133,10 @@ class Sampler:
     def _draw(
         self, logits: torch.Tensor, requests: list[Request], failed: dict[int, Exception]
     ) -> torch.Tensor:
-        tokens = logits.argmax(-1)
+        tokens = torch.zeros(len(requests), dtype=torch.long, device=self.device)
+        greedy = [i for i, r in enumerate(requests) if r.params.greedy]
+        if greedy:
+            tokens[greedy] = logits[greedy].argmax(-1)
         free = [i for i, r in enumerate(requests) if not r.params.greedy and i not in failed]
         plain = [i for i in free if not requests[i].params.filters]
         filtered = [i for i in free if requests[i].params.filters]

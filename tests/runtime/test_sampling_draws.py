@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglnb.runtime.filters import Filters, draw
-from sglnb.runtime.noise import Noise
+from sglnb.runtime.noise import Noise, _exponential, _keys, _mix
 from sglnb.runtime.request import Request
 from sglnb.runtime.sampler import Sampler
 from sglnb.runtime.sampling_params import SamplingParams
@@ -80,7 +80,7 @@ def test_neighbouring_positions_and_seeds_are_independent():
 
 def test_noise_is_exponential_and_the_same_everywhere():
     table = Noise(50_000, CPU)
-    noise = table._exponential(table._table, torch.tensor([[12345, 678]]))[0]
+    noise = _exponential(_mix(table._table, torch.tensor([_keys(3, 4)])))[0]
     assert noise.mean().item() == pytest.approx(1, abs=0.02)
     assert (noise > 3).double().mean().item() == pytest.approx(np.exp(-3), abs=0.003)
     assert noise.min() > 0
