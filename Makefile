@@ -49,6 +49,7 @@ bench: $(VENV)/.ready  ## benchmarks, each a ratio of two sides in one run
 	$(BIN)/python benchmarks/shared_prefix.py --busy
 	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/constraints.py
+	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/engine_cpu.py
 
 lint: $(VENV)/.ready  ## style

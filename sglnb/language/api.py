@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..runtime.images import load_image
@@ -35,12 +35,22 @@ def gen(
     top_k: int | None = None,
     min_p: float | None = None,
     *,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int | str, float] | None = None,
+    custom_logit_processor: Callable[[Any, Any], Any] | None = None,
     seed: int | None = None,
-    ignore_eos: bool | None = None,
+    stop_regex: str | Sequence[str] | None = None,
     no_stop_trim: bool | None = None,
+    ignore_eos: bool | None = None,
+    skip_special_tokens: bool | None = None,
     return_logprob: bool | None = None,
     logprob_start_len: int | None = None,
     top_logprobs_num: int | None = None,
+    token_ids_logprob: Sequence[int] | None = None,
+    return_text_in_logprobs: bool | None = None,
+    return_entropy: bool | None = None,
     dtype: type | str | None = None,
     choices: Sequence[str] | None = None,
     choices_method: ChoicesSamplingMethod | str | None = None,
@@ -56,11 +66,16 @@ def gen(
         name: the variable; None writes text without keeping it apart.
         max_tokens, min_tokens: bounds on the number of new tokens.
         n: only 1; use ``fork`` for several answers.
-        stop: text (or several) that ends the generation and is cut off; ``no_stop_trim``
-            leaves it on.
+        stop, stop_regex: text, or a regex, (or several) that ends the generation and is cut
+            off; ``no_stop_trim`` leaves it on.
+        frequency_penalty, presence_penalty, repetition_penalty: against tokens that were there.
+        logit_bias: number to add to the logits of token ids.
+        custom_logit_processor: called with ids [1, n] and logits [1, vocab], returns logits.
         seed: the same seed and prompt give the same text.
         ignore_eos: go on after the model's end of text.
-        return_logprob, logprob_start_len, top_logprobs_num: what ``get_meta_info`` holds.
+        skip_special_tokens: False shows special tokens in the text.
+        return_logprob, logprob_start_len, top_logprobs_num, token_ids_logprob,
+            return_text_in_logprobs, return_entropy: what ``get_meta_info`` holds.
         dtype: int, float, bool or str; the text is held to that form and stays a str.
         choices: choose the likeliest of these texts, as :func:`select` does.
         regex: the text must match this pattern as a whole.
@@ -90,12 +105,22 @@ def gen(
         top_p=top_p,
         top_k=top_k,
         min_p=min_p,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
+        repetition_penalty=repetition_penalty,
+        logit_bias=logit_bias,
+        custom_logit_processor=custom_logit_processor,
         seed=seed,
-        ignore_eos=ignore_eos,
+        stop_regex=stop_regex,
         no_stop_trim=no_stop_trim,
+        ignore_eos=ignore_eos,
+        skip_special_tokens=skip_special_tokens,
         return_logprob=return_logprob,
         logprob_start_len=logprob_start_len,
         top_logprobs_num=top_logprobs_num,
+        token_ids_logprob=token_ids_logprob,
+        return_text_in_logprobs=return_text_in_logprobs,
+        return_entropy=return_entropy,
         regex=regex,
         jump_forward=jump_forward,
         lora=lora,

@@ -11,7 +11,7 @@ from typing import Any
 from .backend import Backend
 from .batch import rows_of, run_rows, thread_count
 from .run import ProgramRun, close_run, open_run
-from .sampling import check, given
+from .sampling import SUBMIT_OPTIONS, check, given
 from .state import ProgramState
 
 OPTIONS = (
@@ -24,14 +24,18 @@ OPTIONS = (
     "top_p",
     "top_k",
     "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "custom_logit_processor",
     "seed",
-    "ignore_eos",
+    "stop_regex",
     "no_stop_trim",
-    "return_logprob",
-    "logprob_start_len",
-    "top_logprobs_num",
-    "lora",
+    "ignore_eos",
+    "skip_special_tokens",
     "jump_forward",
+    *SUBMIT_OPTIONS,
 )
 """Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
 
@@ -84,7 +88,7 @@ class SglFunction:
             run_id: the ``run`` of the events; for callers that show the run themselves.
             **kwargs: the function's arguments, and sampling options: max_new_tokens, stop,
                 stop_token_ids, temperature, top_p, top_k, min_p, seed, ignore_eos,
-                return_logprob, top_logprobs_num, lora (the name of an adapter), ...
+                return_logprob, lora (the name of an adapter), and the others of ``gen``.
 
         Raises:
             ValueError: a sampling option is out of range.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConstraintError
@@ -41,9 +42,10 @@ def dtype_name(dtype: Any) -> str | None:
 
 
 def given(**params: Any) -> dict[str, Any]:
-    """The parameters that are not None; lists copied, so that the caller's stay theirs."""
+    """The parameters that are not None; lists and dicts copied, so that the caller's stay
+    theirs."""
     return {
-        k: list(v) if isinstance(v, (list, tuple)) else v
+        k: list(v) if isinstance(v, (list, tuple)) else dict(v) if isinstance(v, Mapping) else v
         for k, v in params.items()
         if v is not None
     }

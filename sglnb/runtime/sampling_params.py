@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .arguments import number
+from .stop_regex import StopRegexes
 
 _REFUSED = {
     "json_schema": "not possible yet; write the form as a regex, or use choices",
@@ -126,6 +127,7 @@ class SamplingParams:
         for name, given in (("stop", self.stop), ("stop_regex", self.stop_regex)):
             if any(not isinstance(s, str) or not s for s in _several(given)):
                 raise ValueError(f"{name}: must be non-empty strings, got {given!r}")
+        StopRegexes(self.stop_regexes)  # refuses what it cannot follow
         if self.regex is not None and self.choices is not None:
             raise ValueError("regex and choices: give only one of them")
         if self.regex is not None and not isinstance(self.regex, str):

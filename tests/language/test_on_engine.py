@@ -272,3 +272,34 @@ def test_a_runs_seed_differs_by_branch_and_repeats_as_a_whole(engine):
     assert len(set(first)) > 1, "branches draw on their own"
     assert votes.run(seed=5, temperature=1.5, backend=engine)["sum"] == first
     assert votes.run(seed=6, temperature=1.5, backend=engine)["sum"] != first
+
+
+def test_what_the_sampler_knows_gen_knows(engine):
+    s = sgl.start_state(engine)
+    bias = {"77": 1e4}
+    s += "One two" + sgl.gen("x", max_tokens=3, ignore_eos=True, logit_bias=bias)
+    bias["77"] = -1e4
+    s += sgl.gen(
+        "y",
+        max_tokens=20,
+        temperature=0,
+        repetition_penalty=1.5,
+        stop_regex="[aeiou][a-z]",
+        return_logprob=True,
+        token_ids_logprob=[77],
+        return_entropy=True,
+    )
+    assert s["x"] == engine.tokenizer.decode([77] * 3)
+    meta = s.get_meta_info("y")
+    if meta["finish_reason"]["type"] == "stop":
+        assert meta["finish_reason"]["matched"] == "[aeiou][a-z]"
+    tokens = meta["completion_tokens"]
+    assert len(meta["output_token_entropy"]) == len(meta["output_token_ids_logprobs"]) == tokens
+    sgl.finish_run(s)
+
+
+def test_the_samplers_mistakes_are_told_on_gens_line():
+    with pytest.raises(ValueError, match="presence_penalty: "):
+        sgl.gen("z", presence_penalty=5)
+    with pytest.raises(ValueError, match="stop_regex: "):
+        sgl.gen("z", stop_regex="a*")
