@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from ._device import uses_triton
+
 
 def apply_bitmask(logits: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
     """Set the logits of forbidden tokens to -inf, in place.
@@ -25,7 +27,7 @@ def apply_bitmask(logits: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
     rows, vocab = logits.shape
     if bits.shape != (rows, -(-vocab // 32)):
         raise ValueError(f"bits: must be {(rows, -(-vocab // 32))}, got {tuple(bits.shape)}")
-    if logits.is_cuda:
+    if uses_triton(logits):
         return _launch(logits, bits)
     return apply_bitmask_reference(logits, bits)
 

@@ -1,0 +1,247 @@
+"""Mask, temperature, top-k, top-p, min-p and a seeded draw: from logits to tokens.
+
+The draw is an exponential race: of the tokens with weights w, the one with the largest w / e is
+token i with probability w_i / sum(w), when the e are independent Exp(1) noise. The noise of a token
+is a function of the request's keys and the token's id (multiply-shift hashing; Dietzfelbinger et
+al. 1997): ``(multiplier * table[id] + offset) mod 2**64``, of which the upper 32 bits are used. So
+a row draws the same token alone or in a batch, here or on a CPU.
+
+top-k and top-p sort nothing. A first pass over the logits counts them in a histogram; a second one
+writes down the likeliest thousand or so; among these the least probability that stays is found by
+bisection over the bits of the float, with sums in fixed point that are the same in any order. Where
+the filters reach beyond them (flat distributions), the bisection reads the whole row: slower, and
+the same token.
+
+Ties: tokens whose probability, rounded to float32, equals the least that stays, stay too. Equal
+greedy logits and equal scores go to the lowest id. Against another implementation of the softmax a
+token can differ only where two scores or a filter's edge agree to within float32 rounding.
+
+Limit: bytes; the logits are read twice, 2 * vocab * itemsize a row (once when all is greedy).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from ._device import uses_triton
+
+BLOCK = 4096
+"""Tokens a program handles."""
+BINS = 1024
+LOWEST, PER_UNIT = -64.0, 8.0
+"""Histogram of logits: from where, and bins per unit."""
+WIDTH = 1024
+"""Likeliest tokens that become candidates; all of the last bin do."""
+CAP = 4096
+"""Most candidates."""
+
+
+class SampleParams(NamedTuple):
+    """How each row draws, all of length rows."""
+
+    temperature: torch.Tensor
+    """float32; 0 = the likeliest token."""
+    top_k: torch.Tensor
+    """int32; 0 or less = no limit."""
+    top_p: torch.Tensor
+    """float64; 1 = no limit."""
+    min_p: torch.Tensor
+    """float32; 0 = no limit."""
+    keys: torch.Tensor
+    """int64 [rows, 2]: multiplier (odd) and offset of each row's noise."""
+
+
+class Drawn(NamedTuple):
+    """What was drawn, each [rows]."""
+
+    tokens: torch.Tensor
+    """int64; -1 where there is no distribution: the logits hold NaN or +inf, or nothing that is
+    allowed is finite."""
+    logprobs: torch.Tensor
+    """float32, of the token under the logits as they came: before mask and temperature."""
+    masses: torch.Tensor
+    """float32, probability that the mask left standing."""
+
+
+class SampleRoom:
+    """Tensors that sampling needs, allocated once so that it can be captured.
+
+    Args:
+        rows: most rows.
+        vocab: width of the logits.
+        device: of all tensors.
+    """
+
+    def __init__(self, rows: int, vocab: int, device: torch.device):
+        blocks = -(-vocab // BLOCK)
+
+        def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=device)
+
+        self.stats = empty(rows, 5, blocks)
+        self.counts = empty(rows, BINS + 1, dtype=torch.int32)
+        """Each row's histogram, then the number of its candidates."""
+        self.candidates = empty(rows, CAP, dtype=torch.int32)
+        self.greedy = empty(rows, blocks, dtype=torch.int32)
+        self.winners = empty(rows, blocks, dtype=torch.int32)
+        self.scores = empty(rows, blocks, dtype=torch.float64)
+        self.filtered = empty(rows, dtype=torch.bool)
+        self.drawn = Drawn(empty(rows, dtype=torch.int64), empty(rows), empty(rows))
+
+
+def sample(
+    logits: torch.Tensor,
+    bits: torch.Tensor | None,
+    params: SampleParams,
+    table: torch.Tensor,
+    room: SampleRoom | None = None,
+) -> Drawn:
+    """Draw a token from each row.
+
+    Args:
+        logits: [rows, vocab] float32 or half, the last dimension contiguous. Not changed.
+        bits: int32 [rows, ceil(vocab / 32)] packed mask (see :mod:`.bitmask`); None: all may come.
+        params: of each row.
+        table: int64 [vocab], the noise's hash of each id.
+        room: for at least as many rows, and this vocabulary; None: a new one.
+
+    Returns:
+        Views of ``room``'s tensors: the next call with it writes over them.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    rows, vocab = logits.shape
+    if bits is not None and bits.shape != (rows, -(-vocab // 32)):
+        raise ValueError(f"bits: must be {(rows, -(-vocab // 32))}, got {tuple(bits.shape)}")
+    if len(table) < vocab:
+        raise ValueError(f"table: must have {vocab} entries, got {len(table)}")
+    if not uses_triton(logits):
+        return sample_reference(logits, bits, params, table)
+    room = room or SampleRoom(rows, vocab, logits.device)
+    _launch(logits, bits, params, table, room)
+    return Drawn(*(part[:rows] for part in room.drawn))
+
+
+def _launch(logits, bits, params, table, room) -> None:
+    import triton
+
+    from ._sample_triton import collect_kernel, pick_kernel, scan_kernel
+
+    rows, vocab = logits.shape
+    blocks = triton.cdiv(vocab, BLOCK)
+    block_c = triton.next_power_of_2(blocks)
+    masked = bits is not None
+    words = bits if masked else logits
+    filtered = room.filtered[:rows]
+    torch.gt(params.top_k, 0, out=filtered)
+    filtered |= params.top_p < 1
+    filtered |= params.min_p > 0
+    counts = room.counts[:rows].zero_()
+    strides = logits.stride(0), words.stride(0), counts.stride(0)
+    bins = {"BINS": BINS, "LOWEST": LOWEST, "PER_UNIT": PER_UNIT}
+    scan_kernel[(rows, blocks)](
+        logits,
+        words,
+        params.temperature,
+        filtered,
+        room.stats,
+        room.greedy,
+        counts,
+        vocab,
+        *strides,
+        BLOCK=BLOCK,
+        MASKED=masked,
+        num_warps=8,
+        **bins,
+    )
+    collect_kernel[(rows, blocks)](
+        logits,
+        words,
+        params.temperature,
+        filtered,
+        params.keys,
+        table,
+        room.stats,
+        counts,
+        room.candidates,
+        room.scores,
+        room.winners,
+        vocab,
+        *strides,
+        WIDTH=WIDTH,
+        CAP=CAP,
+        BLOCK=BLOCK,
+        BLOCK_C=block_c,
+        MASKED=masked,
+        num_warps=8,
+        **bins,
+    )
+    pick_kernel[(rows,)](
+        logits,
+        words,
+        params.temperature,
+        filtered,
+        params.top_k,
+        params.top_p,
+        params.min_p,
+        params.keys,
+        table,
+        room.stats,
+        counts,
+        room.candidates,
+        room.greedy,
+        room.scores,
+        room.winners,
+        *room.drawn,
+        vocab,
+        blocks,
+        *strides,
+        CAP=CAP,
+        BLOCK_C=block_c,
+        BINS=BINS,
+        MASKED=masked,
+        num_warps=16,
+    )
+
+
+def sample_reference(
+    logits: torch.Tensor,
+    bits: torch.Tensor | None,
+    params: SampleParams,
+    table: torch.Tensor,
+) -> Drawn:
+    """The same by torch operations, with a whole sort of each row."""
+    from .bitmask import apply_bitmask_reference
+
+    raw = logits.float()
+    x = raw.clone() if bits is None else apply_bitmask_reference(raw.clone(), bits)
+    norm = raw.logsumexp(-1)
+    mass = torch.exp(x.logsumexp(-1) - norm)
+    greedy = params.temperature == 0
+    heat = params.temperature.masked_fill(greedy, 1.0)[:, None]
+    probs = torch.softmax(x / heat, -1)
+    weights = probs.masked_fill(probs < _least(probs, params)[:, None], 0.0)
+    vocab = x.shape[1]
+    mixed = table[:vocab] * params.keys[:, :1] + params.keys[:, 1:]
+    uniform = ((mixed >> 32).double() + (2**31 + 0.5)) * 2.0**-32
+    tokens = (weights / -uniform.log()).argmax(-1)
+    tokens = torch.where(greedy, x.argmax(-1), tokens)
+    sound = norm.isfinite() & x.amax(-1).isfinite()
+    logprobs = raw.gather(1, tokens[:, None])[:, 0] - norm
+    return Drawn(tokens.masked_fill(~sound, -1), logprobs, mass)
+
+
+def _least(probs: torch.Tensor, params: SampleParams) -> torch.Tensor:
+    """The least probability that stays under the filters, [rows]."""
+    ordered = probs.sort(descending=True).values
+    vocab = probs.shape[1]
+    last = torch.where(params.top_k > 0, params.top_k, vocab).clamp(max=vocab).long() - 1
+    by_k = ordered.gather(1, last[:, None])[:, 0]
+    wide = ordered.double()
+    before = wide.cumsum(-1) - wide
+    inside = (before < params.top_p[:, None]).sum(-1).clamp(min=1)
+    by_p = ordered.gather(1, inside[:, None] - 1)[:, 0].masked_fill(params.top_p >= 1, 0.0)
+    return torch.maximum(torch.maximum(by_k, by_p), params.min_p * ordered[:, 0])
