@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..events import CacheSnapshot
 from .arguments import number
-from .radix import common_prefix
+from .radix_node import common_prefix
 from .why_miss import Miss, explain_miss
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ from .models import Batch, Model
 from .output import Accepted, accept, allowed_mask, force
 from .pool import SlotPool
 from .progress import Progress
-from .radix import Node, RadixTree
+from .radix import RadixTree
+from .radix_node import Node
 from .request import Request
 from .sampler import Sampled, Sampler
 from .scheduler import Scheduler, Work

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .radix import Node
+    from .radix_node import Node
 
 Key = tuple[float, int]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .prefixes import Prefixes
-from .radix import Node
+from .radix_node import Node
 from .request import Request
 
 AGE_ROUNDS = 64

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .radix import Peek, RadixTree
+from .radix import RadixTree
+from .radix_node import Peek
 from .request import Request
 
 

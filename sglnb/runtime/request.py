@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .detokenizer import OutputText
 from .pool import SlotTable
-from .radix import Node
+from .radix_node import Node
 from .report import NOTHING, Report
 from .sampling_params import SamplingParams
 from .scores import Scores

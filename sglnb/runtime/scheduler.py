@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .memory import MemoryManager
 from .policy import POLICIES, level
 from .prefixes import Prefixes
-from .radix import common_prefix
+from .radix_node import common_prefix
 from .request import Request
 
 SHARE_MIN = 16

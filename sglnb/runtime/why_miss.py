@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .image_keys import ImageKeys
-from .radix import Node, RadixTree, common_prefix
+from .radix import RadixTree
+from .radix_node import Node, common_prefix
 
 LOOK_AHEAD = 64
 """Tokens behind the miss whose text is compared."""

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sglnb.runtime.eviction import EVICTIONS
 from sglnb.runtime.memory import MemoryManager
 from sglnb.runtime.pool import SlotPool
-from sglnb.runtime.radix import RadixTree, common_prefix
+from sglnb.runtime.radix import RadixTree
+from sglnb.runtime.radix_node import common_prefix
 from sglnb.runtime.request import Request
 from sglnb.runtime.sampling_params import SamplingParams
 
