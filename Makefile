@@ -50,6 +50,7 @@ bench: $(VENV)/.ready  ## benchmarks, each a ratio of two sides in one run
 	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/constraints.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/engine_cpu.py
 
 lint: $(VENV)/.ready  ## style

@@ -87,7 +87,7 @@ class EngineCore:
             eviction=eviction,
         )
         self.memory = MemoryManager(pool, tree)
-        self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running)
+        self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running, seed or 0)
         self.sampler = Sampler(model.vocab_size, len(tokenizer.hf), model.device)
         self.pins: dict[int, Node] = {}
         """Nodes pinned by the user, by handle."""

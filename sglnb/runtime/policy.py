@@ -12,7 +12,7 @@ from .prefixes import Prefixes
 from .radix_node import Node
 from .request import Request
 
-AGE_ROUNDS = 64
+AGE_ROUNDS = 256
 """Rounds in an age, a round being one in which a request was admitted. Requests of an earlier
 age are admitted before all of a later one, so that none starves behind an endless stream of
 others that a policy likes better. Those that come together do not age against one another."""
@@ -42,13 +42,17 @@ def lpm(waiting: list[Request], prefix: Prefixes, seed: int) -> list[Request]:
 
 
 def dfs_weight(waiting: list[Request], prefix: Prefixes, seed: int) -> list[Request]:
-    """Depth first through the cached tree, the child with most waiting requests below first.
+    """Depth first through the cached tree, the child first below which the waiting requests
+    have most cached tokens.
 
     By theorem 3.1 of the SGLang paper depth-first order computes each edge once, if the cache
     holds the longest request: a subtree is served whole before another one needs its room. For
     the same reason a node's own requests come after its children's: what they compute could
     push the children, which are cached now, out, while they themselves need only the node, and
-    that is evicted after its children.
+    that is evicted after its children. The weight is in tokens, not in requests, because some
+    requests are still to come: three new chats with a common system prompt would go before the
+    next turn of a long one, and push it out (benchmarks/scheduling.py, multi-turn chat with a
+    quarter of the working set: 90 % of the optimum against 83 %).
     """
     top = None  # all namespaces' roots
     own: dict[Node | None, list[Request]] = {}
@@ -58,14 +62,15 @@ def dfs_weight(waiting: list[Request], prefix: Prefixes, seed: int) -> list[Requ
     children: dict[Node | None, list[Node]] = {}
     weight: dict[Node, int] = {}
     for node, requests in own.items():
+        cached = sum(prefix(request).length for request in requests)
         while node is not top:
             above = node.parent if node.parent.parent else top
             if node not in weight:
                 weight[node] = 0
                 children.setdefault(above, []).append(node)
-            weight[node] += len(requests)
+            weight[node] += cached
             node = above
-    # Written out backwards, parents before their children and light ones before heavy ones;
+    # Written out backwards, parents before their children and light ones before heavy;
     # sorting is stable, so among equals the one that was asked for first is served first.
     out: list[Request] = []
     todo: list[Node | None] = [top]

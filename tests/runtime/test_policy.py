@@ -38,7 +38,7 @@ def test_each_policy_orders_by_its_own_key():
     assert order("fcfs", [a, b, c]) == [a, b, c]
     assert order("lpm", [a, b, c], tree) == [b, a, c]
     assert order("lof", [a, b, c]) == [c, b, a]
-    assert order("dfs-weight", [a, c, b], tree) == [c, b, a], "two below the edge of 1, one of 5"
+    assert order("dfs-weight", [a, c, b], tree) == [c, b, a], "4 tokens on the edge of 1, one of 5"
 
 
 def test_random_follows_its_seed():
@@ -68,12 +68,15 @@ def test_dfs_weight_is_a_depth_first_walk(stored, asked):
     requests = [ask(ids, ticket=at) for at, ids in enumerate(asked)]
     at = {request: tree.peek(request.keys).node for request in requests}
 
+    def weight(node):
+        return sum(tree.peek(r.keys).length for r in below(node))
+
     def below(node):
         return [r for r in requests if at[r] is node or node in at[r].path()]
 
     def walk(node):
         children = [child for child in node.children.values() if below(child)]
-        children.sort(key=lambda child: (-len(below(child)), first_asked(child)))
+        children.sort(key=lambda child: (-weight(child), first_asked(child)))
         out = [r for child in children for r in walk(child)]
         return out + [r for r in requests if at[r] is node]
 
