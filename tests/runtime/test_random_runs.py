@@ -54,6 +54,13 @@ def random_request(rng: random.Random, words: int, earlier: list[str]) -> tuple[
         params["jump_forward"] = rng.random() < 0.7
     if rng.random() < 0.2:
         params["stop"] = rng.choice(["a", "e ", "the"])
+    if rng.random() < 0.1:
+        params["stop_regex"] = rng.choice([r"[aeiou]{2}", r"\d|x.*z"])
+    if rng.random() < 0.2:
+        params["repetition_penalty"] = rng.choice([0.8, 1.5])
+        params["frequency_penalty"] = rng.choice([0, 0.7])
+    if rng.random() < 0.1:
+        params |= {"top_k": 20, "min_p": 0.01, "logit_bias": {300: 2.5}}
     return (head + " ".join(tail))[: 6 * words], params
 
 
@@ -74,7 +81,10 @@ def soak(
         while asked < requests:
             some = [random_request(rng, words, earlier[-20:]) for _ in range(rng.randint(1, crowd))]
             asked += len(some)
-            live = [(crowded.submit(p, q, priority=rng.randint(-1, 1)), p, q) for p, q in some]
+            how = [
+                {"priority": rng.randint(-1, 1), "return_logprob": rng.random() < 0.3} for _ in some
+            ]
+            live = [(crowded.submit(p, q, **o), p, q) for (p, q), o in zip(some, how, strict=True)]
             for request, _, _ in rng.sample(live, len(live) // 6):
                 request.abort()
             for request, prompt, params in live:
@@ -87,6 +97,8 @@ def soak(
                 want = alone.generate(prompt, params)
                 assert request.output_ids == want["output_ids"], (prompt, params)
                 assert request.text == want["text"]
+                scores = request.meta_info.get("output_token_logprobs", ())
+                assert None not in [logprob for logprob, _, _ in scores]
                 earlier.append(prompt + request.text + " ")
             crowded.check()
         metrics = crowded.metrics()
