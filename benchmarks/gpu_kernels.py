@@ -1,7 +1,7 @@
 """The GPU kernels against what bounds them: bytes over the copy bandwidth, or FLOP over the matrix
 rate. Both ceilings are measured in the same run.
 
-    PYTHONPATH=. python benchmarks/kernels.py [--only decode extend ...] [--tiles]
+    PYTHONPATH=. python benchmarks/gpu_kernels.py [--only decode extend ...] [--tiles]
 
 Each time is a CUDA graph's replay over several layers' worth of different tensors, so that nothing
 is found in the L2 cache that a model would not find there, divided by their number. ``--tiles``
