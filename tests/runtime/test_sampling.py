@@ -7,7 +7,7 @@ import torch
 
 from sglnb.errors import ConstraintError, EngineError
 from sglnb.events import RequestScheduled
-from sglnb.runtime import Engine
+from sglnb.runtime import Engine, scheduler
 
 ITALY = "<|im_start|>user\nWhat is the capital of Italy?<|im_end|>\n<|im_start|>assistant\n"
 GREEDY = {"temperature": 0}
@@ -66,8 +66,9 @@ def test_frequency_and_presence_count_the_output(engine, reference, frequency, p
         assert len(set(ids)) >= len(set(plain))
 
 
-def test_penalties_survive_retraction(shared_data):
+def test_penalties_survive_retraction(shared_data, monkeypatch):
     """Counts are of the text, so a request that was thrown out and came back is penalised alike."""
+    monkeypatch.setattr(scheduler, "RESERVE", 2)  # admit more than there is room for
     params = {"temperature": 0, "frequency_penalty": 1.0, "max_new_tokens": 60, "ignore_eos": True}
     folder = str(shared_data / "checkpoints" / "stories260K")
     with Engine(folder, kv_tokens=600) as engine:
