@@ -494,6 +494,7 @@ class EngineCore:
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.attention.name,
             "cuda_graphs": self._records,
+            "weights_bytes": self.model.weights_bytes,
             "kv_bytes_per_token": self.model.kv_bytes_per_token,
         }
 

@@ -45,7 +45,9 @@ class Engine:
     Args:
         model: "sgl-tiny" (embedded, no download), a checkpoint folder, or a hub name.
         device: "auto", "cpu", "cuda", ...
-        dtype: "auto" (float32 on a CPU, else the checkpoint's), or a torch dtype's name.
+        dtype: "auto": float32 on a CPU, which has no fast half precision, else the
+            checkpoint's. Or "float32", "bfloat16", "float16"; or "int8": on a CPU the large
+            layers of the Llama family keep their weights in one byte each, the rest is float32.
         attention: "flashinfer" (its kernels, half precision), "triton" (ours) or "torch";
             "auto" takes the first that is there and fits the model.
         kv_tokens: capacity of the KV pool in tokens; default: from free memory.

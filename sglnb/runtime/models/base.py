@@ -59,6 +59,11 @@ class Model(ABC):
         """The linear layers that a LoRA adapter can change, by their path in the checkpoint."""
         return {}
 
+    @property
+    @abstractmethod
+    def weights_bytes(self) -> int:
+        """Memory of the weights."""
+
     def kv_cache(self, slots: int) -> KVCache:
         """An empty pool of ``slots`` tokens for this model."""
         return KVCache(self.layers, slots, self.kv_heads, self.head_dim, self.dtype, self.device)

@@ -58,6 +58,10 @@ class TransformersModel(Model):
     def lora_targets(self) -> dict[str, Target]:
         return self._lora.targets()
 
+    @property
+    def weights_bytes(self) -> int:
+        return sum(weight.nbytes for weight in self._hf.parameters())
+
     def _inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
         """What the model is called with for the tokens of ``batch``."""
         return {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}

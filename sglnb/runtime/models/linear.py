@@ -21,7 +21,7 @@ class Linear:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         self.bias = bias
         self.outputs, self.inputs = weight.shape
-        self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._packed = weight.device.type == "cpu" and packable(weight.dtype)
         if self._packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self.weight = weight
@@ -39,3 +39,20 @@ class Linear:
                 x, other, self.weight, self.bias, "add"
             )
         return F.linear(x, self.weight, self.bias) + other
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weights."""
+        weights = self.outputs * self.inputs * self.weight.element_size()
+        return weights + (0 if self.bias is None else self.bias.nbytes)
+
+
+def packable(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs weights of ``dtype`` on this CPU; half precision takes AVX-512."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype == torch.float16:
+        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return dtype == torch.float32

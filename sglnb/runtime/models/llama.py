@@ -42,12 +42,18 @@ class LlamaModel(Model):
         hf: the loaded ``transformers`` model; its weights are taken over layer by layer, so
             that both copies are never in memory together.
         silu: the activation, x [n, width] -> [n, width].
+        linear: makes a layer of a weight [out, in] and a bias.
     """
 
     kind = "native"
     capturable = True
 
-    def __init__(self, hf: Any, silu: Callable[[torch.Tensor], torch.Tensor] = F.silu):
+    def __init__(
+        self,
+        hf: Any,
+        silu: Callable[[torch.Tensor], torch.Tensor] = F.silu,
+        linear: Callable[[torch.Tensor, torch.Tensor | None], Linear] = Linear,
+    ):
         config = hf.config
         self.layers = config.num_hidden_layers
         self.heads = config.num_attention_heads
@@ -63,11 +69,11 @@ class LlamaModel(Model):
         self._inner: int = config.intermediate_size
         self._embed = hf.model.embed_tokens.weight.detach()
         self._norm = hf.model.norm.weight.detach()
-        self._head = Linear(hf.lm_head.weight.detach(), _bias(hf.lm_head))
+        self._head = linear(hf.lm_head.weight.detach(), _bias(hf.lm_head))
         self._cos, self._sin = _rotary_table(hf.model.rotary_emb, self.context_length, self.dtype)
         self._layers = []
         for i, layer in enumerate(hf.model.layers):
-            self._layers.append(_take_layer(layer))
+            self._layers.append(_take_layer(layer, linear))
             hf.model.layers[i] = torch.nn.Identity()
 
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
@@ -95,6 +101,10 @@ class LlamaModel(Model):
         yield self._head
         for layer in self._layers:
             yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
+
+    @property
+    def weights_bytes(self) -> int:
+        return self._embed.nbytes + sum(linear.nbytes for linear in self.linears())
 
     def norm(self, x: torch.Tensor) -> torch.Tensor:
         """The last RMSNorm, x [n, hidden size]."""
@@ -178,23 +188,23 @@ def _bias(linear: Any) -> torch.Tensor | None:
     return None if linear.bias is None else linear.bias.detach()
 
 
-def _merge(*linears: Any) -> Linear:
+def _merge(linear: Callable[..., Linear], *parts: Any) -> Linear:
     """Several projections of the same input as one."""
-    weight = torch.cat([linear.weight.detach() for linear in linears])
-    biases = [_bias(linear) for linear in linears]
-    return Linear(weight, None if biases[0] is None else torch.cat(biases))
+    weight = torch.cat([part.weight.detach() for part in parts])
+    biases = [_bias(part) for part in parts]
+    return linear(weight, None if biases[0] is None else torch.cat(biases))
 
 
-def _take_layer(layer: Any) -> _Layer:
+def _take_layer(layer: Any, linear: Callable[..., Linear]) -> _Layer:
     attn, mlp = layer.self_attn, layer.mlp
     norm = getattr(attn, "q_norm", None)
     return _Layer(
         input_norm=layer.input_layernorm.weight.detach(),
-        qkv=_merge(attn.q_proj, attn.k_proj, attn.v_proj),
+        qkv=_merge(linear, attn.q_proj, attn.k_proj, attn.v_proj),
         q_norm=None if norm is None else norm.weight.detach(),
         k_norm=None if norm is None else attn.k_norm.weight.detach(),
-        out=_merge(attn.o_proj),
+        out=_merge(linear, attn.o_proj),
         post_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_up=_merge(mlp.gate_proj, mlp.up_proj),
-        down=_merge(mlp.down_proj),
+        gate_up=_merge(linear, mlp.gate_proj, mlp.up_proj),
+        down=_merge(linear, mlp.down_proj),
     )

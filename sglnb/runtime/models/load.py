@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from ..tokenizer import Tokenizer
-from . import invariant, llama
+from . import int8, invariant, llama
 from .base import Model
+from .linear import Linear, packable
 
 EMBEDDED = "sgl-tiny"
 """Name of the model that comes with the package."""
@@ -51,8 +52,8 @@ def load_model(
     Args:
         model: "sgl-tiny", a folder, or a hub name.
         device: "auto" (CUDA, then CPU) or a torch device.
-        dtype: "auto" (float32 on a CPU, else the checkpoint's), or "float32", "bfloat16",
-            "float16".
+        dtype: "auto" (float32 on a CPU, else the checkpoint's), "float32", "bfloat16", "float16",
+            or "int8" (see :mod:`.int8`).
         deterministic: the same bits in every batch.
 
     Raises:
@@ -85,16 +86,20 @@ def load_model(
         if sees:
             loaded: Model = _with_vision(hf, where)
         elif llama.supported(hf.config):
-            loaded = _native(hf, deterministic)
+            loaded = _native(hf, dtype == "int8", deterministic)
         else:
             from .hf import TransformersModel
 
             loaded = TransformersModel(hf)
-        if deterministic and loaded.kind != "native":
-            raise ValueError(
-                f"deterministic: {type(hf).__name__} is run by transformers, whose arithmetic "
-                f"depends on the batch; it takes one of {', '.join(sorted(llama.FAMILY))}"
-            )
+        if loaded.kind != "native":
+            family = f"it takes one of {', '.join(sorted(llama.FAMILY))}"
+            name = f"{type(hf).__name__} is run by transformers"
+            if deterministic:
+                raise ValueError(
+                    f"deterministic: {name}, whose arithmetic depends on the batch; {family}"
+                )
+            if dtype == "int8":
+                raise ValueError(f"dtype: {name}, where 'int8' is not there; {family}")
     loaded.eos_ids = eos
     tokenizer = Tokenizer.from_pretrained(where, vocab_size=loaded.vocab_size, eos_ids=eos)
     if sees:
@@ -102,16 +107,16 @@ def load_model(
     return loaded, tokenizer
 
 
-def _native(hf: Any, deterministic: bool) -> llama.LlamaModel:
+def _native(hf: Any, in_int8: bool, deterministic: bool) -> llama.LlamaModel:
+    linear = int8.make_linear if in_int8 else Linear
     if not deterministic:
-        return llama.LlamaModel(hf)
-    packed = torch.backends.mkldnn.is_available()
-    if hf.device.type != "cpu" or hf.dtype != torch.float32 or not packed:
+        return llama.LlamaModel(hf, linear=linear)
+    if hf.device.type != "cpu" or hf.dtype != torch.float32 or not packable(hf.dtype):
         raise ValueError(
-            "deterministic: only in float32 on a CPU, with a torch that has oneDNN; got "
+            "deterministic: only in float32 or int8 on a CPU, with a torch that has oneDNN; got "
             f"{str(hf.dtype).removeprefix('torch.')} on {hf.device}"
         )
-    loaded = llama.LlamaModel(hf, invariant.silu)
+    loaded = llama.LlamaModel(hf, invariant.silu, linear)
     invariant.prove(loaded.linears(), loaded.norm, hf.config.hidden_size)
     return loaded
 
@@ -150,11 +155,20 @@ def pick_device(device: str) -> torch.device:
 
 
 def _pick_dtype(dtype: str, place: torch.device) -> Any:
+    """The dtype of activations and KV."""
     if dtype == "auto":
         return torch.float32 if place.type == "cpu" else "auto"
+    if dtype == "int8":
+        if place.type != "cpu" or not int8.available():
+            raise ValueError(
+                "dtype: 'int8' is for x86 CPUs with a torch that has FBGEMM; use 'auto'"
+            )
+        return torch.float32
     names = ("float32", "bfloat16", "float16")
     if dtype not in names:
-        raise ValueError(f"dtype: must be 'auto' or one of {', '.join(names)}, got {dtype!r}")
+        raise ValueError(
+            f"dtype: must be 'auto', 'int8' or one of {', '.join(names)}, got {dtype!r}"
+        )
     return getattr(torch, dtype)
 
 
