@@ -102,6 +102,7 @@ def gain(name: str, path: str, args) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", help="a text, or GSM8K's test.jsonl")
+    parser.add_argument("--no-effect", action="store_true", help="measure the gain only")
     parser.add_argument("--most", type=int, default=20, help="lines of the JSON file")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
@@ -109,7 +110,8 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, default=256, help="tokens of the prefill")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    effect(args.text, args.most)
+    if not args.no_effect:
+        effect(args.text, args.most)
     with tempfile.TemporaryDirectory() as folder:
         for name in args.models:
             path = str(TINY) if name == "sgl-tiny" else make_qwen(f"{folder}/{name}")

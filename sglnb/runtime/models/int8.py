@@ -8,6 +8,12 @@ row is written as two digits, ``x = s * (hi + lo / 126)``, hi and lo in steps of
 digits are multiplied in one product of twice the rows (FBGEMM, int8 x int8 -> int32). What is
 left of a row's largest element is 1/16,000. A digit has 7 bits because AVX2 adds two products in
 16 bits. A row's scale is its own, so no row depends on the batch.
+
+Measured with one thread without VNNI on Qwen2-0.5B's shape (benchmarks/int8.py): 1.7 times the
+tokens a second of float32 for one stream, 2.5 for 8, 0.9 for 32, 0.8 in prefill. torch's own
+weight-only product (``_weight_int8pack_mm``) is slower than float32 from 8 rows on; rounding
+activations to 8 bits (``quantized::linear_dynamic``) is twice as fast as this, and one top token
+in ten changes.
 """
 
 from __future__ import annotations
