@@ -46,6 +46,9 @@ from .tokenizer import Tokenizer
 
 RELEASED = "the engine is released; call engine.resume() first"
 
+LEAST_CHUNK = 64
+"""Prompt tokens of a step that is not halved any more when memory runs out."""
+
 
 class EngineCore:
     """Model, memory, queues and the step that moves them."""
@@ -161,8 +164,7 @@ class EngineCore:
         for request in plan.admitted:
             self._admitted(request)
         for request in plan.retracted:
-            self._totals["retractions"] += 1
-            self.events.emit(RequestRetracted(rid=request.rid))
+            self._retracted(request)
         for request in plan.starved:
             full = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
             self._finish(request, request.ending or full)
@@ -174,13 +176,18 @@ class EngineCore:
         prefill = [w.request.rid for w in plan.work if w.request.in_prompt]
         decode = [w.request.rid for w in plan.work if not w.request.in_prompt]
         prefill_tokens = sum(w.count for w in plan.work if w.request.in_prompt)
+        short = False
         try:
             self._compute(plan.work)
+        except torch.OutOfMemoryError:
+            short = True  # seen to when the error's frames, and the tensors in them, are gone
         except Exception as error:  # the batch is lost, the engine goes on
             failure = EngineError(f"a step failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             for work in plan.work:
                 self._fail(work.request, failure, keep=False)
+        if short:
+            self._shrink(plan.work)
         seconds = time.monotonic() - began
         self._busy_seconds += seconds
         for work, (start, end) in zip(plan.work, tell, strict=True):
@@ -200,6 +207,31 @@ class EngineCore:
                 seconds=seconds,
             )
         )
+
+    def _shrink(self, work: list[Work]) -> None:
+        """The device has no memory for a step as large as this one: from now on steps are half as
+        large, and these requests take part in the next ones. One that is too large alone fails."""
+        self._graphs = None
+        torch.cuda.empty_cache()
+        prompt_tokens = sum(w.count for w in work if w.count > 1)
+        if prompt_tokens > LEAST_CHUNK:
+            self.scheduler.chunk_tokens = prompt_tokens // 2
+        elif len(work) > 1:
+            self.scheduler.max_running = len(work) // 2
+        else:
+            failure = EngineError(
+                "the GPU's memory is full: free some in this kernel or beside it, or give the "
+                "engine fewer kv_tokens"
+            )
+            self._fail(work[0].request, failure, keep=False)
+        for request, _ in reversed(work):
+            if not request.done:
+                self.scheduler.put_back(request)
+                self._retracted(request)
+
+    def _retracted(self, request: Request) -> None:
+        self._totals["retractions"] += 1
+        self.events.emit(RequestRetracted(rid=request.rid))
 
     def _look(self, work: list[Work]) -> list[Work]:
         """Have the images that ``work`` computes looked at. A failure is that request's alone."""

@@ -26,7 +26,8 @@ class Captured:
 
     inputs: torch.Tensor
     """[2, size] int64: ids and positions."""
-    plan: Any
+    batch: Batch
+    """Its tensors, which the graph reads, and the plan."""
     logits: torch.Tensor
     """[size, vocab_size] float32."""
     graph: torch.cuda.CUDAGraph
@@ -70,7 +71,7 @@ class DecodeGraphs:
             self._graphs[size, bool(groups)] = captured
         else:
             captured.inputs.copy_(inputs, non_blocking=True)
-            self._attention.refill(captured.plan, filled, groups)
+            self._attention.refill(captured.batch.plan, filled, groups)
         captured.graph.replay()
         if order == sorted(order):
             return captured.logits[: len(rows)]
@@ -94,7 +95,7 @@ class DecodeGraphs:
             with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
                 logits = self._model.forward(batch, self._kv, self._attention)
             self._memory = graph.pool()
-        return Captured(here, plan, logits, graph)
+        return Captured(here, batch, logits, graph)
 
 
 def padded_size(rows: int) -> int:

@@ -134,10 +134,14 @@ class Scheduler:
         """Back to the queue's head. The output is kept, and its KV goes to the tree: if there
         is room again soon, nothing is computed twice."""
         counts.pop(victim, None)
-        self.running.remove(victim)
-        self.memory.release(victim)
-        self.waiting.insert(0, victim)
+        self.put_back(victim)
         step.retracted.append(victim)
+
+    def put_back(self, request: Request) -> None:
+        """A running request waits again, first in line; what is computed goes to the tree."""
+        self.running.remove(request)
+        self.memory.release(request)
+        self.waiting.insert(0, request)
 
     # -- admission -------------------------------------------------------------------------
 

@@ -198,3 +198,25 @@ def test_padded_logits_are_never_sampled(tmp_path, model_dir):
             assert max(ids) < 8192
         bound = {"regex": "[a-z]{5,20}", "temperature": 5.0, "seed": 1}
         assert engine.generate("Hello", bound)["text"].isalpha()
+
+
+def test_the_fused_decoder_is_the_plain_one(engine):
+    """With the kernels' references: the same text, and logits as near as rounding lets them be."""
+    model = engine._core.model
+    prompts = ["The old man walked to the", "2, 4, 6, 8,", "Once upon a time"]
+    params = {"temperature": 0, "max_new_tokens": 16}
+    found = []
+    for fused in (False, True):
+        engine.cache.flush()
+        model._fused = fused
+        try:
+            found.append(engine.generate(prompts, params, return_logprob=True))
+        finally:
+            model._fused = False
+    for plain, fused in zip(*found, strict=True):
+        assert plain["output_ids"] == fused["output_ids"]
+        scores = [
+            torch.tensor([s[0] for s in r["meta_info"]["output_token_logprobs"]])
+            for r in (plain, fused)
+        ]
+        torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)

@@ -40,7 +40,8 @@ class AttentionBackend(ABC):
 
     @abstractmethod
     def plan(self, rows: list[Row]) -> Any:
-        """Everything about a batch that is the same in each layer."""
+        """Everything about a batch that is the same in each layer. Its ``new_slots`` [N] int64
+        say where the new tokens' keys and values go."""
 
     def fixed_plan(self, size: int, shared: bool) -> Any | None:
         """A plan for ``size`` rows with one new token each whose tables stay at one address, so
@@ -69,8 +70,8 @@ class AttentionBackend(ABC):
         layer: int,
         kv: KVCache,
         q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
+        k: torch.Tensor | None,
+        v: torch.Tensor | None,
         scale: float,
         window: int | None = None,
         softcap: float | None = None,
@@ -80,7 +81,8 @@ class AttentionBackend(ABC):
 
         Args:
             q: [N, query heads, head size], rotated.
-            k, v: [N, key heads, head size] of the new tokens, rotated.
+            k, v: [N, key heads, head size] of the new tokens, rotated; None when they are in the
+                pool already.
             scale: factor of the scores.
             window: each position sees only the last ``window`` positions.
             softcap: scores become ``softcap * tanh(score / softcap)``.

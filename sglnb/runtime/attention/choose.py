@@ -37,6 +37,10 @@ def make_attention(
         from .flashinfer_backend import FlashInferAttention
 
         return FlashInferAttention(device, page_size, progress)
+    if name == "triton":
+        from .triton_backend import TritonAttention
+
+        return TritonAttention(device)
     return TorchAttention(device)
 
 
@@ -47,7 +51,8 @@ def obstacle(name: str, device: torch.device, dtype: torch.dtype, head_dim: int)
     if device.type != "cuda":
         return f"needs a CUDA device, the model is on {device.type}"
     if name == "triton":
-        return "is not there yet"
+        found = importlib.util.find_spec("triton") is not None
+        return None if found else "needs the package triton (pip install 'sglnb[gpu]')"
     return _flashinfer_obstacle(device, dtype, head_dim)
 
 

@@ -183,8 +183,8 @@ class FlashInferAttention(AttentionBackend):
         layer: int,
         kv: KVCache,
         q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
+        k: torch.Tensor | None,
+        v: torch.Tensor | None,
         scale: float,
         window: int | None = None,
         softcap: float | None = None,
@@ -195,14 +195,15 @@ class FlashInferAttention(AttentionBackend):
                 "attention: 'flashinfer' does not compute this model's attention sinks; use "
                 "attention='triton' or 'torch'"
             )
-        kv.write(layer, plan.new_slots, k, v)
+        if k is not None:
+            kv.write(layer, plan.new_slots, k, v)
         if window is not None and window >= plan.longest and not plan.fixed:
             window = None
         shared = bool(plan.groups) and window is None and (True in plan.reads or not plan.fixed)
         if shared not in plan.reads:
             plan.reads[shared] = self._read(plan, shared)
         reads = plan.reads[shared]
-        kind = Kind(q.shape[1], k.shape[1], q.shape[2], q.dtype, scale, window, softcap)
+        kind = Kind(q.shape[1], kv.k.shape[2], q.shape[2], q.dtype, scale, window, softcap)
         if kind not in reads.planned:
             reads.planned[kind] = self._kernels(plan, shared, reads, kind)
         own, common = reads.planned[kind]

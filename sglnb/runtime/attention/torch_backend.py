@@ -29,14 +29,17 @@ class TorchAttention(AttentionBackend):
         layer: int,
         kv: KVCache,
         q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
+        k: torch.Tensor | None,
+        v: torch.Tensor | None,
         scale: float,
         window: int | None = None,
         softcap: float | None = None,
         sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        kv.write(layer, plan.new_slots, k, v)
+        if k is None:
+            k, v = kv.k[layer][plan.new_slots], kv.v[layer][plan.new_slots]
+        else:
+            kv.write(layer, plan.new_slots, k, v)
         keys, values = kv.k[layer], kv.v[layer]
         if window is not None and window >= plan.longest:
             window = None

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from sglnb.kernels.rmsnorm import add_rmsnorm, rmsnorm
+from sglnb.kernels.rotary_write import rotary_write
+from sglnb.kernels.silu_mul import silu_mul
 
 from ..attention import AttentionBackend
 from ..kv_cache import KVCache
@@ -66,6 +71,7 @@ class LlamaModel(Model):
         self.dtype, self.device = hf.dtype, hf.device
         self.scale = self.head_dim**-0.5
         self._silu = silu
+        self._fused = self.device.type == "cuda" and find_spec("triton") is not None
         self._inner: int = config.intermediate_size
         self._embed = hf.model.embed_tokens.weight.detach()
         self._norm = hf.model.norm.weight.detach()
@@ -77,6 +83,43 @@ class LlamaModel(Model):
             hf.model.layers[i] = torch.nn.Identity()
 
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
+        if self._fused:
+            h = self._layers_fused(batch, kv, attention)
+        else:
+            h = self._layers_plain(batch, kv, attention)
+        if not len(h):
+            return h.new_empty(0, self.vocab_size, dtype=torch.float32)
+        return self._head(h).float()
+
+    def _layers_fused(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
+        """The last layer's normed output at the wanted tokens, with kernels that do several of
+        the small steps at once: each is short, and starting it costs as much as its work."""
+        x = F.embedding(batch.ids, self._embed)  # the residual stream, added to in place
+        h = rmsnorm(x, self._layers[0].input_norm, self.eps)
+        norms = [layer.input_norm for layer in self._layers[1:]] + [self._norm]
+        for i, (layer, norm) in enumerate(zip(self._layers, norms, strict=True)):
+            qkv = layer.qkv(h)
+            add_lora(batch.adapters, (i, "qkv"), h, qkv)
+            q = qkv[:, : self.heads * self.head_dim].unflatten(1, (self.heads, self.head_dim))
+            heads = None if layer.q_norm is None else (layer.q_norm, layer.k_norm, self.eps)
+            pool = kv.k[i], kv.v[i]
+            slots = batch.plan.new_slots
+            rotary_write(qkv, self._cos, self._sin, batch.positions, slots, *pool, q, heads)
+            h = attention.attend(batch.plan, i, kv, q, None, None, self.scale, self.window)
+            h = h.flatten(1)
+            out = layer.out(h)
+            add_lora(batch.adapters, (i, "out"), h, out)
+            h = add_rmsnorm(out, x, layer.post_norm, self.eps)
+            gate_up = layer.gate_up(h)
+            add_lora(batch.adapters, (i, "gate_up"), h, gate_up)
+            h = silu_mul(gate_up)
+            down = layer.down(h)
+            add_lora(batch.adapters, (i, "down"), h, down)
+            h = add_rmsnorm(down, x, norm, self.eps)
+        return h[batch.wanted]
+
+    def _layers_plain(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
+        """The same in torch's own operations."""
         x = F.embedding(batch.ids, self._embed)
         cos, sin = self._cos[batch.positions], self._sin[batch.positions]
         for i, layer in enumerate(self._layers):
@@ -91,10 +134,7 @@ class LlamaModel(Model):
             h = self._silu(gate).mul_(up)
             x = layer.down.plus(h, x)
             add_lora(batch.adapters, (i, "down"), h, x)
-        x = x[batch.wanted]
-        if not len(x):
-            return x.new_empty(0, self.vocab_size, dtype=torch.float32)
-        return self._head(self.norm(x)).float()
+        return self.norm(x[batch.wanted])
 
     def linears(self) -> Iterator[Linear]:
         """All products with weights."""

@@ -1,34 +1,39 @@
-"""The flashinfer backend's tables and merges, with the library's kernels stood in for by torch."""
+"""The GPU backends' tables, cascades and fixed plans on a CPU: flashinfer's kernels are stood in
+for by torch, ours by their references."""
 
 from __future__ import annotations
 
 import sys
 
+import fake_flashinfer
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_attention import DIM, GROUP, HEADS, reference
+from test_attention_tables import paged
 
-from sglnb.runtime.attention import Row, cascade, flashinfer_backend
+from sglnb.runtime.attention import Row, TorchAttention, cascade, flashinfer_backend
 from sglnb.runtime.attention.choose import make_attention
 from sglnb.runtime.attention.flashinfer_backend import FlashInferAttention
+from sglnb.runtime.attention.triton_backend import TritonAttention
 from sglnb.runtime.graphs import fill
 from sglnb.runtime.kv_cache import KVCache
 from sglnb.runtime.progress import Progress
-from tests.runtime import fake_flashinfer
-from tests.runtime.test_attention import DIM, GROUP, HEADS, reference
-from tests.runtime.test_attention_tables import paged
 
 CPU = torch.device("cpu")
 SLOTS = 160 * 16
 
 
-@pytest.fixture
-def make(monkeypatch):
+@pytest.fixture(params=["flashinfer", "triton"])
+def make(monkeypatch, request):
     monkeypatch.setitem(sys.modules, "flashinfer", fake_flashinfer)
     monkeypatch.setattr(flashinfer_backend, "WORKSPACE", 1)
     monkeypatch.setattr(FlashInferAttention, "capacity", 1 << 15)
     monkeypatch.setattr(cascade.find_groups, "__defaults__", (1, 1))
+    monkeypatch.setattr(TritonAttention, "capacity", 1 << 15)
+    if request.param == "triton":
+        return lambda page: TritonAttention(CPU)
     return lambda page: FlashInferAttention(CPU, page, Progress())
 
 
@@ -93,13 +98,21 @@ def test_a_fixed_plan_serves_one_step_after_another(make, cases, window):
         compare(rows, out[:n], q[:n], k[:n], kv, (window, None))
 
 
-def test_sinks_are_refused(make):
-    backend = make(1)
-    kv = KVCache(1, 8, HEADS, DIM, torch.float32, CPU)
+def test_sinks(make):
+    """Ours take them into account, flashinfer's refuse."""
+    backend, kv = make(1), KVCache(1, 8, HEADS, DIM, torch.float32, CPU)
+    torch.manual_seed(1)
     q, k = torch.randn(1, HEADS * GROUP, DIM), torch.randn(1, HEADS, DIM)
-    plan = backend.plan([Row(0, 1, [3], [(3, 4)])])
-    with pytest.raises(ValueError, match="attention='triton' or 'torch'"):
-        backend.attend(plan, 0, kv, q, k, k, 1.0, sinks=torch.zeros(HEADS * GROUP))
+    rows, sinks = [Row(0, 1, [3], [(3, 4)])], torch.randn(HEADS * GROUP)
+    arguments = 0, kv, q, k, k, 1.0, None, None, sinks
+    if backend.name == "flashinfer":
+        with pytest.raises(ValueError, match="attention='triton' or 'torch'"):
+            backend.attend(backend.plan(rows), *arguments)
+        return
+    want = TorchAttention(CPU)
+    torch.testing.assert_close(
+        backend.attend(backend.plan(rows), *arguments), want.attend(want.plan(rows), *arguments)
+    )
 
 
 @pytest.mark.parametrize("name", ["flashinfer", "triton"])

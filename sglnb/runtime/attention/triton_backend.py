@@ -1,0 +1,218 @@
+"""Attention by our own Triton kernels over the pool; see :mod:`sglnb.kernels.attend`.
+
+They read slots, whatever the page size, and take any dtype and head size. A batch's work is laid
+out on the device from its rows' lengths, once for each window; where rows begin with the same KV,
+segments take the place of rows and the shared one is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from sglnb.kernels.attend import Scores
+from sglnb.kernels.cascade import CascadePlan, Segments, cascade_attention
+from sglnb.kernels.decode import decode_plan
+from sglnb.kernels.extend import extend_attention
+from sglnb.kernels.items import Heads, RowPlan
+
+from ..kv_cache import KVCache
+from .base import AttentionBackend, Row
+from .cascade import Group, find_groups
+from .tables import TableBuilder, Tables, clip
+
+CAPACITY = 1 << 22
+"""Positions of all rows together in a captured step; their slots take 16 MB."""
+
+CASCADED = 1024
+"""Most new tokens of a step that reads shared prefixes once: each partial result is kept in
+float32 until it is merged."""
+
+
+@dataclass(slots=True)
+class TritonPlan:
+    """The attention of one step."""
+
+    rows: list[Row]
+    groups: list[Group]
+    new_slots: torch.Tensor
+    """[N] slot of each new token."""
+    longest: int
+    """Positions of the longest row: a window as wide hides nothing."""
+    tables: Tables | None = None
+    """What each row reads, its share of a common prefix too."""
+    by_window: dict[tuple[Heads, int | None], RowPlan] = field(default_factory=dict)
+    segments: Segments | None = None
+    """The groups' prefixes and the rows' rests."""
+    slots: torch.Tensor | None = None
+    """The slots that ``segments`` speaks of."""
+    cascades: dict[Heads, CascadePlan] = field(default_factory=dict)
+    fixed: bool = False
+    """Its tables stay where they are."""
+    shared: bool = False
+    """A fixed plan that reads common prefixes once."""
+
+
+class TritonAttention(AttentionBackend):
+    """The kernels of :mod:`sglnb.kernels`.
+
+    Args:
+        device: of the pool. Without CUDA the kernels' references compute.
+    """
+
+    name = "triton"
+    capacity = CAPACITY
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._tables = TableBuilder(device, 1)  # slots, whatever the pool's pages
+        self._places: dict[str, torch.Tensor] = {}
+        """Slots of the fixed plans, of which one is in use at a time."""
+
+    # -- plans -----------------------------------------------------------------------------
+
+    def plan(self, rows: list[Row]) -> TritonPlan:
+        longest = max((row.start + row.count for row in rows), default=0)
+        few = sum(row.count for row in rows) <= CASCADED
+        groups = find_groups(rows) if few else []
+        return TritonPlan(rows, groups, self._tables.slots(rows), longest)
+
+    def fixed_plan(self, size: int, shared: bool) -> TritonPlan:
+        slots = torch.zeros(size, dtype=torch.int64, device=self.device)
+        plan = TritonPlan([], [], slots, 0, fixed=True, shared=shared)
+        small = (torch.zeros(n, dtype=torch.int32, device=self.device) for n in (size + 1,) * 3)
+        plan.tables = Tables(*small, self._place("rows"), ())
+        if shared:
+            plan.slots = self._place("segments")
+        return plan
+
+    def refill(self, plan: TritonPlan, rows: list[Row], groups: Sequence[Group]) -> None:
+        plan.rows, plan.groups = rows, list(groups)
+        plan.longest = max(row.start + 1 for row in rows)
+        plan.new_slots.copy_(self._tables.slots(rows))
+        if plan.by_window:
+            self._copy(plan, self._whole(rows))
+            for (_, window), made in plan.by_window.items():
+                made.fill(None, plan.tables.kv_indptr, window)
+        if plan.shared:
+            plan.segments, slots = self._segments(plan)
+            plan.slots[: len(slots)] = slots
+            for cascade in plan.cascades.values():
+                cascade.fill(plan.segments)
+
+    def _copy(self, plan: TritonPlan, tables: Tables) -> None:
+        plan.tables.kv_indptr.copy_(tables.kv_indptr)
+        plan.tables.kv_indices[: len(tables.kv_indices)] = tables.kv_indices
+
+    def _place(self, what: str) -> torch.Tensor:
+        if what not in self._places:
+            self._places[what] = torch.zeros(self.capacity, dtype=torch.int32, device=self.device)
+        return self._places[what]
+
+    def _whole(self, rows: list[Row]) -> Tables:
+        reads = [clip(row.runs, 0, row.start + row.count) for row in rows]
+        return self._tables.build(reads, [row.count for row in rows])
+
+    def _segments(self, plan: TritonPlan) -> tuple[Segments, torch.Tensor]:
+        """Segments of the batch: the groups' prefixes first, then each row's rest."""
+        rows, groups = plan.rows, plan.groups
+        counts = np.array([row.count for row in rows])
+        first = np.concatenate(([0], np.cumsum(counts)))
+        skip = [0] * len(rows)
+        reads, readers, visible = [], [], []
+        for group in groups:
+            reads.append(clip(rows[group.rows[0]].runs, 0, group.length))
+            readers.append(np.concatenate([np.arange(first[i], first[i + 1]) for i in group.rows]))
+            visible.append(group.length)
+            for i in group.rows:
+                skip[i] = group.length
+        for i, (row, n) in enumerate(zip(rows, skip, strict=True)):
+            reads.append(clip(row.runs, n, row.start + row.count))
+            readers.append(np.arange(first[i], first[i + 1]))
+            visible.append(row.start - n + 1)
+        tables = self._tables.build(reads, [len(r) for r in readers])
+        q_indptr, kv_indptr, _ = (table.numpy() for table in tables.host)
+        # A group's queries see the whole prefix; each of a row's own sees one key more.
+        return (
+            Segments(
+                kv_indptr,
+                q_indptr,
+                np.concatenate(readers).astype(np.int32),
+                np.array(visible, dtype=np.int32),
+            ),
+            tables.kv_indices,
+        )
+
+    # -- kernels ---------------------------------------------------------------------------
+
+    def attend(
+        self,
+        plan: TritonPlan,
+        layer: int,
+        kv: KVCache,
+        q: torch.Tensor,
+        k: torch.Tensor | None,
+        v: torch.Tensor | None,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if k is not None:
+            kv.write(layer, plan.new_slots, k, v)
+        if window is not None and window >= plan.longest and not plan.fixed:
+            window = None
+        if q.stride()[1:] != (q.shape[2], 1):
+            q = q.contiguous()
+        heads = Heads(q.shape[1], kv.k.shape[2], q.shape[2])
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+        pool, scores = (kv.k[layer], kv.v[layer]), Scores(scale, softcap)
+        if window is None and (plan.shared if plan.fixed else plan.groups):
+            cascade = self._cascade(plan, heads)
+            cascade_attention(cascade, q, *pool, plan.slots, scores, out, lse)
+        else:
+            rows = self._rows(plan, heads, window)
+            extend_attention(rows, q, *pool, plan.tables.kv_indices, scores, out, lse)
+        if sinks is not None:  # a key without a value takes its share of the sum, no more
+            out *= torch.sigmoid(lse - sinks.float())[..., None].to(out.dtype)
+        return out
+
+    def _rows(self, plan: TritonPlan, heads: Heads, window: int | None) -> RowPlan:
+        known = plan.by_window.get((heads, window))
+        if known is not None:
+            return known
+        now = self._whole(plan.rows)
+        decode = all(row.count == 1 for row in plan.rows)
+        if plan.fixed:
+            self._copy(plan, now)
+        else:
+            plan.tables = now
+        n = len(plan.rows)
+        if decode:
+            made = decode_plan(n, heads, self.device)
+            made.fill(None, plan.tables.kv_indptr, window)
+        else:
+            made = RowPlan(n, len(plan.new_slots), heads, self.device)
+            made.fill(now.qo_indptr, now.kv_indptr, window)
+        plan.by_window[heads, window] = made
+        return made
+
+    def _cascade(self, plan: TritonPlan, heads: Heads) -> CascadePlan:
+        known = plan.cascades.get(heads)
+        if known is not None:
+            return known
+        if plan.segments is None:
+            plan.segments, plan.slots = self._segments(plan)
+        n = len(plan.new_slots)
+        segments = 2 * n if plan.fixed else len(plan.segments.kv_indptr) - 1
+        readers = 2 * n if plan.fixed else len(plan.segments.queries)
+        made = CascadePlan(n, heads, self.device, segments, readers).fill(plan.segments)
+        plan.cascades[heads] = made
+        return made
+
+    def release(self) -> None:
+        self._places.clear()

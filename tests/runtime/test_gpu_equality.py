@@ -1,0 +1,164 @@
+"""On a GPU the engine's text is transformers' text: exactly in float32, and in half precision with
+log-probabilities as near to float32's as transformers' own are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from test_greedy import NEW, fifty_prompts
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sglnb.runtime import Engine
+from sglnb.runtime.attention.choose import obstacle
+
+pytestmark = pytest.mark.gpu
+GREEDY = {"temperature": 0, "max_new_tokens": NEW}
+ITEM = r'\{"name": "[A-Z][a-z]{1,8}", "age": [1-9][0-9]?, "city": "[A-Z][a-z]{1,8}"\}'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exact_products():
+    """float32 products in float32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.fixture(scope="module")
+def expected(model_dir):
+    """transformers' ids of each prompt's continuation, in float32 on the GPU."""
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).cuda()
+    out = {}
+    for prompt in fifty_prompts():
+        ids = tokenizer(prompt, return_tensors="pt").to("cuda")
+        full = model.generate(**ids, do_sample=False, max_new_tokens=NEW)
+        out[prompt] = full[0, ids.input_ids.shape[1] :].tolist()
+    return out
+
+
+def need(backend, dtype, head_dim=64):
+    """Skip when ``backend`` is not there."""
+    why = obstacle(backend, torch.device("cuda"), dtype, head_dim)
+    if why is not None:
+        pytest.skip(f"attention={backend!r} {why}")
+
+
+def run(engine, prompts, params=GREEDY):
+    results = engine.generate(prompts, params)
+    engine.check()
+    return {p: r["output_ids"] for p, r in zip(prompts, results, strict=True)}
+
+
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "eager"])
+@pytest.mark.parametrize("page_size", [1, 16])
+@pytest.mark.parametrize("attention", ["torch", "triton"])
+def test_float32_exactly(expected, attention, page_size, graphs):
+    need(attention, torch.float32)
+    with Engine(
+        device="cuda",
+        dtype="float32",
+        attention=attention,
+        page_size=page_size,
+        cuda_graphs=graphs,
+        kv_tokens=20_000,
+    ) as engine:
+        assert engine.status()["attention"] == attention
+        some = list(expected)[::7]
+        assert {p: run(engine, [p])[p] for p in some} == {p: expected[p] for p in some}, "alone"
+        engine.cache.flush()
+        assert run(engine, list(expected)) == expected, "batched, cold"
+        assert run(engine, list(expected)) == expected, "batched, warm"
+        constrained = {**GREEDY, "max_new_tokens": 60, "regex": ITEM}
+        texts = [
+            engine.generate("Data:", {**constrained, "jump_forward": jump})["text"]
+            for jump in (True, False)
+        ]
+        assert texts[0] == texts[1]
+        json.loads(texts[0])
+
+
+BACKENDS = ["flashinfer", "triton", "torch"]
+
+
+@pytest.mark.parametrize("shape", ["sgl-tiny", "0.5b", "8b-wide"])
+@pytest.mark.parametrize("attention", BACKENDS)
+@pytest.mark.parametrize("page_size", [1, 16])
+def test_half_precision_is_as_good_as_transformers(
+    random_checkpoint, model_dir, attention, shape, page_size
+):
+    """Teacher-forced log-probabilities of 24 greedy tokens after each of 24 prompts, prefilled,
+    decoded in a batch, and again from a warm cache: the error against float32 is at most that of
+    transformers in bfloat16, and a quarter more."""
+    need(attention, torch.bfloat16, 128 if shape == "8b-wide" else 64)
+    folder = model_dir if shape == "sgl-tiny" else random_checkpoint(shape)
+    prompts = fifty_prompts()[::2][:24]
+    with Engine(
+        str(folder), device="cuda", dtype="bfloat16", attention=attention, page_size=page_size,
+        kv_tokens=20_000,
+    ) as engine:  # fmt: skip
+        params = {"temperature": 0, "max_new_tokens": NEW, "ignore_eos": True}
+        cold = engine.generate(prompts, params, return_logprob=True, logprob_start_len=0)
+        warm = engine.generate(prompts, params, return_logprob=True)
+        engine.check()
+        ids = [engine.prompt_ids(p) for p in prompts]
+    wide, half = (_score(folder, dtype, ids, cold) for dtype in (torch.float32, torch.bfloat16))
+    allowed = max(_distance(half, wide)) * 1.25 + 0.02
+    ours = []
+    for result, prompt in zip(cold, ids, strict=True):
+        parts = result["meta_info"]
+        scores = parts["input_token_logprobs"][1:] + parts["output_token_logprobs"]
+        assert len(scores) == len(prompt) - 1 + NEW
+        ours.append([s[0] for s in scores])
+    assert max(_distance(ours, wide)) <= allowed
+    for result, again, prompt, row in zip(cold, warm, ids, wide, strict=True):
+        same = 0
+        for a, b in zip(result["output_ids"], again["output_ids"], strict=True):
+            if a != b:
+                break
+            same += 1
+        scores = [s[0] for s in again["meta_info"]["output_token_logprobs"][:same]]
+        start = len(prompt) - 1
+        assert max(_distance([scores], [row[start : start + same]]), default=0) <= allowed
+
+
+def _score(folder, dtype, prompts, results):
+    """transformers' log-probabilities of each prompt and its continuation."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).cuda()
+    out = []
+    for prompt, result in zip(prompts, results, strict=True):
+        ids = torch.tensor([prompt + result["output_ids"]], device="cuda")
+        with torch.inference_mode():
+            logits = model(ids).logits[0, :-1].float().log_softmax(-1)
+        out.append(logits.gather(1, ids[0, 1:, None])[:, 0].tolist())
+    return out
+
+
+def _distance(some, others):
+    return [
+        abs(a - b) for x, y in zip(some, others, strict=True) for a, b in zip(x, y, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("attention", ["flashinfer", "triton"])
+def test_graphs_and_cascade_change_nothing_but_rounding(model_dir, attention):
+    """32 forks of a long prefix, with and without graphs: the same log-probabilities."""
+    need(attention, torch.bfloat16)
+    prefix = " ".join(fifty_prompts())[:3000]
+    prompts = [f"{prefix}\n{i}." for i in range(32)]
+    params = {"temperature": 0, "max_new_tokens": 8, "ignore_eos": True}
+    found = []
+    for graphs in (True, False):
+        with Engine(
+            device="cuda", dtype="bfloat16", attention=attention, cuda_graphs=graphs
+        ) as engine:
+            engine.generate(prefix, {"max_new_tokens": 0})
+            results = engine.generate(prompts, params, return_logprob=True)
+            engine.check()
+            found.append([r["meta_info"]["output_token_logprobs"] for r in results])
+    first = [[(a[0][1], b[0][1]), (a[0][0], b[0][0])] for a, b in zip(*found, strict=True)]
+    assert all(abs(lp[0] - lp[1]) < 0.05 for ids, lp in first if ids[0] == ids[1])
+    assert sum(ids[0] == ids[1] for ids, _ in first) >= 30
