@@ -55,6 +55,8 @@ class DecodeGraphs:
         self._page_size, self._most, self._progress = page_size, most, progress
         self._graphs: dict[tuple[int, bool], Captured] = {}
         self._memory: Any = None
+        self._stream = torch.cuda.Stream(model.device)
+        """One for all recordings: cuBLAS keeps a workspace for each."""
 
     def run(self, ids: list[int], positions: list[int], rows: list[Row]) -> torch.Tensor | None:
         """Logits [rows, vocab_size] of rows with one new token each, good until the next call;
@@ -85,14 +87,14 @@ class DecodeGraphs:
             plan = self._attention.fixed_plan(len(rows), bool(groups))
             self._attention.refill(plan, rows, groups)
             batch = Batch(here[0], here[1], plan, torch.arange(len(rows), device=device))
-            stream = torch.cuda.Stream(device)
-            stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(stream):  # all that happens once happens here
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(self._stream):  # all that happens once happens here
                 self._model.forward(batch, self._kv, self._attention)
-            torch.cuda.current_stream(device).wait_stream(stream)
+            torch.cuda.current_stream(device).wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             # The notebook's own threads may use the GPU meanwhile: only this one is watched.
-            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+            how = {"stream": self._stream, "capture_error_mode": "thread_local"}
+            with torch.cuda.graph(graph, pool=self._memory, **how):
                 logits = self._model.forward(batch, self._kv, self._attention)
             self._memory = graph.pool()
         return Captured(here, batch, logits, graph)

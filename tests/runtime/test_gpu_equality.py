@@ -126,13 +126,15 @@ def test_half_precision_is_as_good_as_transformers(
 
 
 def _score(folder, dtype, prompts, results):
-    """transformers' log-probabilities of each prompt and its continuation."""
+    """transformers' log-probabilities of each prompt and its continuation, among the ids that are
+    tokens: the engine hides the logits past them."""
+    tokens = len(AutoTokenizer.from_pretrained(folder))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).cuda()
     out = []
     for prompt, result in zip(prompts, results, strict=True):
         ids = torch.tensor([prompt + result["output_ids"]], device="cuda")
         with torch.inference_mode():
-            logits = model(ids).logits[0, :-1].float().log_softmax(-1)
+            logits = model(ids).logits[0, :-1, :tokens].float().log_softmax(-1)
         out.append(logits.gather(1, ids[0, 1:, None])[:, 0].tolist())
     return out
 
