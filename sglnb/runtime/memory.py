@@ -36,7 +36,7 @@ class MemoryManager:
         self.tree.lock(match.node, request.rid)
         request.node = match.node
         request.table.extend(match.slots)
-        request.shared = request.computed = len(match.slots)
+        request.shared = request.computed = match.length
 
     def grow(self, request: Request, n: int) -> None:
         """Give the request slots for its next ``n`` positions, evicting if need be.
@@ -65,7 +65,8 @@ class MemoryManager:
         known = self.tree.insert(keys, slots, request.rid, priority=request.priority, **where)
         duplicates = slots[request.shared : known]
         match = self.tree.find(keys, **where)
-        request.table.rewrite(match.slots)
+        if duplicates:
+            request.table.rewrite(request.shared, match.slots[request.shared : known])
         self.tree.lock(match.node, request.rid)
         self.tree.unlock(request.node, request.rid)
         request.node, request.shared = match.node, whole
@@ -77,9 +78,9 @@ class MemoryManager:
             return
         if keep and request.computed:
             self.share(request)
-        self.pool.free(request.table.truncate(request.shared))
+        self.pool.free(request.table.slots[request.shared :])
         self.tree.unlock(request.node, request.rid)
-        request.table.truncate(0)
+        request.table.clear()
         request.node, request.shared, request.computed = None, 0, 0
 
     def check(self, holders: list[Request], pins: dict[int, int] | None = None) -> None:

@@ -8,7 +8,8 @@ Slots are given out in whole pages; a page's slots follow one another.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
+from heapq import heapify, heappop, heappush
 
 
 class SlotPool:
@@ -27,6 +28,8 @@ class SlotPool:
         self.free_count = total
         self._starts = [0]
         self._stop = {0: total}
+        self._largest: list[tuple[int, int]] = [(-total, 0)]
+        """Heap of (-length, start) of the gaps; entries of gaps that have changed are void."""
 
     def alloc(self, n: int, after: int = -1) -> list[int]:
         """Take ``n`` slots, rounded up to whole pages; those right behind slot ``after``, the
@@ -43,24 +46,42 @@ class SlotPool:
             out += self._take(after + 1, after + 1, n)
         while len(out) < n:
             want = n - len(out)
-            start, stop = max(self._stop.items(), key=lambda gap: gap[1] - gap[0])
+            start, stop = self._largest_gap()
             middle = (start + stop) // 2
             middle -= middle % self.page_size
             # Only a gap with plenty of room is split; otherwise fill it from its start.
             out += self._take(start, middle if stop - middle >= 4 * want else start, want)
         return out
 
+    def _largest_gap(self) -> tuple[int, int]:
+        while True:
+            length, start = self._largest[0]
+            if self._stop.get(start) == start - length:
+                return start, start - length
+            heappop(self._largest)
+
+    def _set_gap(self, start: int, stop: int) -> None:
+        self._stop[start] = stop
+        heappush(self._largest, (start - stop, start))
+        if len(self._largest) > 64 + 4 * len(self._stop):
+            self._largest = [(start - stop, start) for start, stop in self._stop.items()]
+            heapify(self._largest)
+
     def _take(self, start: int, at: int, n: int) -> range:
         """Take up to ``n`` slots from ``at`` on, out of the gap that begins at ``start``."""
         stop = self._stop.pop(start)
         end = min(stop, at + n)
+        i = bisect_right(self._starts, start)
         if at > start:
-            self._stop[start] = at
+            self._set_gap(start, at)
+            if end < stop:
+                self._starts.insert(i, end)
+        elif end < stop:
+            self._starts[i - 1] = end
         else:
-            self._starts.pop(bisect_right(self._starts, start) - 1)
+            self._starts.pop(i - 1)
         if end < stop:
-            self._stop[end] = stop
-            insort(self._starts, end)
+            self._set_gap(end, stop)
         self.free_count -= end - at
         return range(at, end)
 
@@ -84,9 +105,9 @@ class SlotPool:
             stop = self._stop.pop(stop)
             self._starts.pop(i + 1)
         if before is not None and self._stop[before] == start:  # joins the gap before it
-            self._stop[before] = stop
+            self._set_gap(before, stop)
         else:
-            self._stop[start] = stop
+            self._set_gap(start, stop)
             self._starts.insert(i + 1, start)
 
     def restart(self, total: int, used: int) -> None:
@@ -101,13 +122,23 @@ class SlotPool:
 
 
 def runs_of(slots: list[int]) -> list[tuple[int, int]]:
-    """``slots`` as half-open runs of consecutive numbers: [4, 5, 9] -> [(4, 6), (9, 10)]."""
+    """``slots`` as half-open runs of consecutive numbers: [4, 5, 9] -> [(4, 6), (9, 10)].
+
+    Runs are long as a rule: their ends are looked for in strides that double while they fit,
+    each compared at once."""
     out: list[tuple[int, int]] = []
-    for slot in slots:
-        if out and out[-1][1] == slot:
-            out[-1] = (out[-1][0], slot + 1)
-        else:
-            out.append((slot, slot + 1))
+    at = 0
+    while at < len(slots):
+        start, length, stride = slots[at], 1, 1
+        while stride:
+            ahead = slots[at + length : at + length + stride]
+            if ahead and ahead == list(range(start + length, start + length + len(ahead))):
+                length += len(ahead)
+                stride *= 2
+            else:
+                stride //= 2
+        out.append((start, start + length))
+        at += length
     return out
 
 
@@ -135,16 +166,12 @@ class SlotTable:
             else:
                 self.runs.append((start, stop))
 
-    def rewrite(self, slots: list[int]) -> None:
-        """Replace the first ``len(slots)`` positions: the tree holds another copy of them."""
-        rest = self.slots[len(slots) :]
+    def rewrite(self, start: int, slots: list[int]) -> None:
+        """Replace the slots from position ``start`` on: the tree holds another copy of them."""
+        slots = self.slots[:start] + slots + self.slots[start + len(slots) :]
         self.slots, self.runs = [], []
-        self.extend(list(slots) + rest)
+        self.extend(slots)
 
-    def truncate(self, n: int) -> list[int]:
-        """Keep the first ``n`` positions; returns the slots that were dropped."""
-        dropped = self.slots[n:]
-        kept = self.slots[:n]
+    def clear(self) -> None:
+        """Forget all positions."""
         self.slots, self.runs = [], []
-        self.extend(kept)
-        return dropped

@@ -121,7 +121,7 @@ class RadixTree:
         goes_on = bool(ahead) and ahead == keys[length : length + page]
         if 0 < within < len(node.key) and not goes_on:
             node = self._split(node, within)
-        return Match(node, [slot for used in node.path() for slot in used.slots][:length])
+        return Match(node, length)
 
     def hit(self, node: Node, rid: str = "", priority: int = 0) -> None:
         """A request reuses the path to ``node``: count it, and mark it as used now."""

@@ -69,8 +69,16 @@ class Match(NamedTuple):
 
     node: Node
     """The deepest node of the matched path (the root when nothing matched)."""
-    slots: list[int]
-    """KV slots of the matched tokens, in order; never more than ``node`` reaches."""
+    length: int
+    """Matched tokens; never more than ``node`` reaches."""
+
+    @property
+    def slots(self) -> list[int]:
+        """KV slots of the matched tokens, in order; while the tree is as it was."""
+        out: list[int] = []
+        for node in self.node.path():
+            out += node.slots
+        return out[: self.length]
 
 
 class Peek(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,14 @@ def test_runs_spell_the_slots(slots):
     spelled = [s for start, stop in table.runs for s in range(start, stop)]
     assert spelled == slots == table.slots
     assert table.runs == runs_of(slots)
+    assert all(a[1] != b[0] for a, b in pairwise(table.runs)), "as long as can be"
     half = len(slots) // 2
-    assert table.truncate(half) == slots[half:]
-    assert table.runs == runs_of(slots[:half])
+    table.rewrite(half, [70, 71])
+    assert table.slots == [*slots[:half], 70, 71, *slots[half + 2 :]]
+    assert table.runs == runs_of(table.slots)
+
+
+def test_long_runs_among_short_ones():
+    slots = [*range(100, 1137), 5, 3, 4, 9, *range(2000, 2064), 1]
+    assert runs_of(slots) == [(100, 1137), (5, 6), (3, 5), (9, 10), (2000, 2064), (1, 2)]
+    assert runs_of([]) == []
