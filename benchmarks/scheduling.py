@@ -1,4 +1,4 @@
-"""Cache hit rate of the scheduling policies, and what scheduler and tree cost.
+"""Cache hit rate of the scheduling policies against the best order there is.
 
     python benchmarks/scheduling.py [--data ../shared/eval] [--share 0.5] [--seed 0]
 
