@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import atexit
-import queue
-import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..errors import ContextLengthError, EngineError
-from ..events import ConstraintCompiled, EventLog, RequestArrived
-from .arguments import at_least_one, number, one_of
+from ..errors import EngineError
+from ..events import EventLog
+from .arguments import at_least_one, one_of
 from .attention import DeterministicAttention
 from .attention.choose import BACKENDS, make_attention
 from .cache import Cache
-from .constraints import Constraint, compile_constraint
-from .core import RELEASED, EngineCore
+from .core import EngineCore
 from .eviction import EVICTIONS
 from .generate import generate
-from .image_prompt import ImagePrompts, PromptImages
+from .intake import Intake
 from .lora import LoraWeights
 from .lora_batch import Adapter
 from .lora_registry import LoraRegistry
 from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
 from .progress import Progress
-from .report import Report
 from .request import Request
 from .sampling_params import SamplingParams
-from .threads import ThreadGovernor, most_threads, short_switches
+from .threads import most_threads
 from .tokenizer import Tokenizer
+from .worker import Worker
 
 
 class Engine:
@@ -99,13 +93,8 @@ class Engine:
         at_least_one("max_running", max_running)
         self.model_name = str(model)
         self.events = EventLog()
-        self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
-        self.jump_forward = jump_forward
         self.deterministic = deterministic
         self._most_threads = most_threads()
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
-        self.closed = False
 
         def load() -> tuple[Model, Tokenizer]:
             return load_model(model, device=device, dtype=dtype, deterministic=deterministic)
@@ -137,17 +126,13 @@ class Engine:
                 progress=progress,
             )
 
-        ready: Future[EngineCore] = Future()
-        self._thread = threading.Thread(
-            target=self._loop, args=(build, ready), name="sglnb-engine", daemon=True
-        )
-        self._thread.start()
-        self._core = ready.result()
+        self._worker = Worker(build, self._most_threads)
+        self._core = self._worker.core
         self.tokenizer = self._core.tokenizer
-        self.context_length: int = self._core.model.context_length
-        self._images = self._see()
         self._made_of = self._core.made_of()
         self._loras = LoraRegistry(self._prepare_lora)
+        self._intake = Intake(self._core, self.model_name, jump_forward, self._loras)
+        self.context_length = self._intake.context_length
         self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.
         self_ref = weakref.ref(self)
@@ -193,72 +178,28 @@ class Engine:
                 choices, :class:`ContextLengthError` for a prompt that does not fit).
             EngineError: the engine was shut down.
         """
-        params = SamplingParams.of(params)
-        adapter = self._loras.get(lora)
-        if adapter is not None:
-            extra_key = f"{extra_key}\n{adapter.extra_key}" if extra_key else adapter.extra_key
-        ids, keys, images = self._read(prompt, image_data)
-        self._check_prompt(ids, params)
-        self._check_ids(params)
-        request = Request(
-            ids,
+        request, arrived = self._intake.request(
+            prompt,
             params,
+            image_data=image_data,
+            lora=lora,
+            extra_key=extra_key,
+            report=report,
             run=run,
             state=state,
             name=name,
             purpose=purpose,
-            extra_key=extra_key,
             priority=priority,
-            keys=None if images is None else keys,
-            images=images,
-            lora=adapter,
-            report=Report.of(report, len(ids), self.tokenizer.vocab_size),
-            pieces=self.tokenizer.pieces,
-            fresh=params.skip_special_tokens and self.tokenizer.shows_nothing(ids),
             on_update=on_update,
             abort=self._abort_one,
-        )
-        source = ""
-        if params.regex is not None or params.choices is not None:
-            constraint = self._compile(params)
-            request.cursor = constraint.start()
-            source = f"{constraint.kind}: {constraint.source}"
-        if params.jump_forward is None:
-            params.jump_forward = self.jump_forward
-        if request.seed is None:
-            request.seed = self._core.draw_seed()
-        arrived = RequestArrived(
-            rid=request.rid,
-            run=run,
-            state=state,
-            name=name,
-            purpose=purpose,
-            ids=keys,
-            pieces=self._core.image_keys.pieces(keys),
-            constraint=source,
-            max_new_tokens=params.max_new_tokens,
-            priority=priority,
-            extra_key=extra_key,
         )
 
         def enqueue() -> None:
             self.events.emit(arrived)
             self._core.add(request)
 
-        self._post(enqueue)
+        self._worker.post(enqueue)
         return request
-
-    def _read(
-        self, prompt: str | list[int], image_data: Any
-    ) -> tuple[list[int], list[int], PromptImages | None]:
-        """The prompt's ids, what the tree knows them by, and its images."""
-        if image_data and self._core.released:
-            raise EngineError(RELEASED)
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        return self._images.expand(ids, self._images.load(image_data))
-
-    def _see(self) -> ImagePrompts:
-        return ImagePrompts(self._core.model, self._core.image_keys, self.model_name)
 
     def prompt_ids(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
         """The tokens that :meth:`submit` would compute: each image's placeholder becomes as many
@@ -267,70 +208,17 @@ class Engine:
         Raises:
             ValueError: as :meth:`submit`.
         """
-        return self._read(prompt, image_data)[0]
+        return self._intake.read(prompt, image_data)[0]
 
     def prompt_keys(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
         """What the radix tree knows a prompt by: :meth:`prompt_ids` with negative numbers, which
         tell one image from another, in place of the images' tokens."""
-        return self._read(prompt, image_data)[1]
+        return self._intake.read(prompt, image_data)[1]
 
     @property
     def image_text(self) -> str:
         """What a prompt holds in place of an image; "" when the model takes none."""
-        return self._images.placeholder
-
-    def _compile(self, params: SamplingParams) -> Constraint:
-        """The request's constraint, built on the caller's thread; others go on meanwhile."""
-        constraint = compile_constraint(
-            regex=params.regex, choices=params.choices, tokenizer=self.tokenizer
-        )
-        if constraint not in self._compiled:
-            self._compiled.add(constraint)
-            self.events.emit(
-                ConstraintCompiled(
-                    source=f"{constraint.kind}: {constraint.source}",
-                    states=constraint.n_states,
-                    compressed_states=len(constraint.graph().compressed.nodes),
-                    seconds=constraint.compile_ms / 1e3,
-                )
-            )
-        return constraint
-
-    def _check_ids(self, params: SamplingParams) -> None:
-        """Refuse parameters that name a token which does not exist, and several texts."""
-        if params.n != 1:
-            raise ValueError(
-                f"n: submit makes one request, got n={params.n}; engine.generate takes n, and a "
-                "program has s.fork(n)"
-            )
-        for name in ("stop_token_ids", "logit_bias"):
-            for i in getattr(params, name) or ():
-                number(name, i, 0, self.tokenizer.vocab_size - 1, whole=True)
-
-    def _check_prompt(self, ids: list[int], params: SamplingParams) -> None:
-        """Refuse a prompt that cannot be run; cut the output to what fits behind it."""
-        if not ids:
-            raise ValueError("prompt: must not be empty; append text before it")
-        wrong = [i for i in ids if not 0 <= i < self.tokenizer.vocab_size]
-        if wrong:
-            raise ValueError(
-                f"prompt: token id {wrong[0]} is outside 0..{self.tokenizer.vocab_size - 1}"
-            )
-        room = self.context_length - len(ids)
-        if room < (1 if params.max_new_tokens else 0):
-            raise ContextLengthError(
-                f"prompt: {len(ids):,} tokens do not fit in the context of "
-                f"{self.context_length:,} tokens of {self.model_name}; shorten it by at least "
-                f"{1 - room:,}"
-            )
-        slots = self._core.memory.pool.total
-        if len(ids) > slots:
-            raise ContextLengthError(
-                f"prompt: {len(ids):,} tokens do not fit in the KV pool of {slots:,}; shorten "
-                "it or give the engine more kv_tokens"
-            )
-        params.max_new_tokens = min(params.max_new_tokens, room)
-        params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
+        return self._intake.image_text
 
     def generate(
         self,
@@ -422,11 +310,11 @@ class Engine:
                 if (rid is None or request.rid == rid) and (run is None or request.run == run):
                     self._core.abort(request)
 
-        self._post(stop)
+        self._worker.post(stop)
 
     def _abort_one(self, request: Request) -> None:
         if not self.closed:  # a closed engine has ended all of its requests
-            self._post(lambda: self._core.abort(request))
+            self._worker.post(lambda: self._core.abort(request))
 
     # -- inspection ------------------------------------------------------------------------
 
@@ -478,39 +366,27 @@ class Engine:
         """
         self.call(lambda: self._core.release(weights=weights, kv=kv))
         if weights:
-            self._images.model = None
+            self._intake.look_at(None)
 
     def resume(self) -> None:
         """Undo :meth:`release`: load the weights again, take the KV memory again."""
         self.call(lambda: self._core.resume(lambda: self._load()[0]))
-        self._images = self._see()
+        self._intake.look_at(self._core.model)
 
     # -- life ------------------------------------------------------------------------------
 
+    @property
+    def closed(self) -> bool:
+        """Whether the engine was shut down."""
+        return self._worker.closed
+
     def call(self, what: Callable[[], Any], timeout: float | None = None) -> Any:
         """Run ``what`` on the engine's thread, between two steps, and return its result."""
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(what())
-            except BaseException as error:  # carried to the caller
-                future.set_exception(error)
-
-        if threading.current_thread() is self._thread:
-            return what()
-        self._post(run)
-        return future.result(timeout)
+        return self._worker.call(what, timeout)
 
     def shutdown(self) -> None:
         """Stop the thread and free the model and the pool. Requests in progress fail."""
-        with self._closing:
-            if self.closed:
-                return
-            self.closed = True
-            self._inbox.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._worker.shutdown()
 
     def __enter__(self) -> Engine:
         return self
@@ -521,51 +397,3 @@ class Engine:
     def __repr__(self) -> str:
         how = "closed" if self.closed else self._made_of["device"]
         return f"Engine({self.model_name!r}, {how})"
-
-    def _post(self, command: Callable[[], None]) -> None:
-        with self._closing:
-            if self.closed:
-                raise EngineError("the engine was shut down; make a new one with sgl.Engine()")
-            self._inbox.put(command)
-
-    def _loop(self, build: Callable[[], EngineCore], ready: Future[EngineCore]) -> None:
-        """The engine's thread. It also loads the model: OpenMP keeps workers for each thread
-        that computes, and more workers than cores wait less well (see :mod:`.threads`)."""
-        with torch.inference_mode():
-            try:
-                torch.set_num_threads(self._most_threads)
-                core = build()
-                governor = ThreadGovernor(self._most_threads)
-            except BaseException as error:  # carried to the caller
-                ready.set_exception(error)
-                return
-            ready.set_result(core)
-            failure = EngineError("the engine was shut down")
-            try:
-                while (command := self._inbox.get()) is not None:
-                    command()
-                    if not core.idle and not self._work(core, governor):
-                        break
-            except BaseException as error:  # our own mistake: nobody may wait for ever
-                failure = EngineError(f"the engine's thread died: {type(error).__name__}: {error}")
-                failure.__cause__ = error
-                with self._closing:
-                    self.closed = True
-                while not self._inbox.empty():
-                    command = self._inbox.get()
-                    if command is not None:
-                        command()
-            core.close(failure)
-
-    def _work(self, core: EngineCore, governor: ThreadGovernor) -> bool:
-        """Step until there is nothing to do; False: shut down meanwhile."""
-        with short_switches():
-            while not core.idle:
-                governor.adjust()
-                core.step()
-                while not self._inbox.empty():
-                    command = self._inbox.get()
-                    if command is None:
-                        return False
-                    command()
-        return True

@@ -66,13 +66,13 @@ class ImagePrompts:
     """Puts images in prompts for one engine. May be called from any thread.
 
     Args:
-        model: the engine's model.
+        model: the engine's model; None while its weights are released.
         keys: the engine's numbering of images.
         model_name: for errors.
     """
 
     def __init__(self, model: Any, keys: ImageKeys, model_name: str):
-        self.model: VisionModel | None = model if model.sees else None
+        self.model: VisionModel | None = model if model is not None and model.sees else None
         self._keys, self._model_name = keys, model_name
         self._prepared: ByteLRU[bytes, Prepared] = ByteLRU(PREPARED_BYTES)
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ STORY = "Once upon a time there was a girl named Lily. She had a red ball and a 
 @pytest.fixture
 def cache(engine):
     engine.cache.flush()
+    engine.call(engine._core.memory.tree.evictions.clear)
     engine.generate(ITALY, GREEDY)
     yield engine.cache
     engine.cache.flush()

@@ -6,7 +6,7 @@ import pytest
 from vision_checkpoints import Reference, build, picture
 
 from sglnb.errors import EngineError
-from sglnb.runtime import Engine
+from sglnb.runtime import Engine, scheduler
 
 KINDS = ["llava", "llava-full", "qwen2-vl", "qwen2.5-vl"]
 GREEDY = {"max_new_tokens": 12, "temperature": 0, "ignore_eos": True}
@@ -69,7 +69,8 @@ def test_chunks_that_end_inside_an_image(seeing):
         engine.check()
 
 
-def test_retraction(seeing):
+def test_retraction(seeing, monkeypatch):
+    monkeypatch.setattr(scheduler, "RESERVE", 2)  # admit more than there is room for
     folder, reference = seeing
     here = reference.placeholder
     prompts = [f"{i} {here} and then" for i in "abcd"]
