@@ -338,7 +338,7 @@ def test_two_engines_live_side_by_side_and_close(engine, shared_data):
         ({"kv_tokens": 0}, "kv_tokens: must be a whole number at least 1"),
         ({"model": "./nothing/here"}, "model: no checkpoint at './nothing/here'"),
         ({"device": "tpu9"}, "device: 'tpu9' is no torch device"),
-        ({"dtype": "int3"}, "dtype: must be 'auto' or one of"),
+        ({"dtype": "int3"}, "dtype: must be 'auto', 'int8' or one of"),
     ],
 )
 def test_wrong_engine_arguments_are_named(arguments, message):
