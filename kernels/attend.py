@@ -32,15 +32,25 @@ class Tile(NamedTuple):
     stages: int
 
 
-def tile_for(block_m: int, head_dim: int, itemsize: int) -> Tile:
-    """Keys in a step, warps and pipeline depth. A step loads 16 KB each of keys and values, or
-    less where a row is long: three steps in flight fit in shared memory twice."""
+def tile_for(block_m: int, head_dim: int, itemsize: int, split: bool) -> Tile:
+    """Keys in a step, warps and pipeline depth: the fastest of those tried on an H200
+    (``benchmarks/gpu_kernels.py --tiles``) among those that in half precision need at most 99 KB
+    of shared memory, which smaller GPUs have too.
+
+    A step loads up to 16 KB each of keys and values; the small tiles of decoding and the short rows
+    of small heads have room for more. Large tiles take 4 warps, except that chunks (``split``),
+    which are short, finish sooner with 8.
+    """
     import triton
 
     row = max(16, triton.next_power_of_2(head_dim)) * itemsize
     block_n = max(16, min(64, 16384 // row))
     if block_m >= 128:
-        return Tile(block_n, 8, 3)
+        if split or itemsize > 2:
+            return Tile(block_n, 8, 3)
+        return Tile(128 if row <= 128 else block_n, 4, 3)
+    if block_m == 16 and itemsize == 2 and row <= 256:
+        return Tile(128, 4, 3)
     return Tile(block_n, 4, 3)
 
 
@@ -65,7 +75,7 @@ def launch(
     from ._attend_triton import attend_kernel
 
     heads = heads_of(q, k)
-    tile = tile_for(block_m, heads.head_dim, q.element_size())
+    tile = tile_for(block_m, heads.head_dim, q.element_size(), split)
     attend_kernel[(heads.kv_heads, len(items))](
         q,
         k,

@@ -6,17 +6,24 @@ is a function of the request's keys and the token's id (multiply-shift hashing; 
 al. 1997): ``(multiplier * table[id] + offset) mod 2**64``, of which the upper 32 bits are used. So
 a row draws the same token alone or in a batch, here or on a CPU.
 
-top-k and top-p sort nothing. A first pass over the logits counts them in a histogram; a second one
-writes down the likeliest thousand or so; among these the least probability that stays is found by
-bisection over the bits of the float, with sums in fixed point that are the same in any order. Where
-the filters reach beyond them (flat distributions), the bisection reads the whole row: slower, and
-the same token.
+top-k and top-p sort nothing. Each filter keeps the tokens down to some probability, so a row's
+token is the first that stays in the order of the scores. The winner of the race among all tokens
+is the candidate; a pass over the logits counts the tokens likelier than it and their mass. If it
+does not stay, neither does anything less likely, and the winner among the likelier ones, found by
+the same pass, is the next candidate (rejection sampling as FlashInfer does it, Ye et al. 2024,
+except that the noise stays the same, so the token is the sorted draw's). A second threshold
+between the candidate and what is known to stay is counted along with it, which halves what is
+left in the worst case. Counts and masses are integers, the same in any order.
+
+A race compares the tokens in float32 and computes those near the best, mostly one, in float64.
 
 Ties: tokens whose probability, rounded to float32, equals the least that stays, stay too. Equal
 greedy logits and equal scores go to the lowest id. Against another implementation of the softmax a
 token can differ only where two scores or a filter's edge agree to within float32 rounding.
 
-Limit: bytes; the logits are read twice, 2 * vocab * itemsize a row (once when all is greedy).
+Limit: bytes; greedy rows are read once, vocab * itemsize, drawn ones twice, and once more for each
+candidate that filters put to the test: one where the distribution is peaked, four on average where
+it is flat.
 """
 
 from __future__ import annotations
@@ -25,17 +32,17 @@ from typing import NamedTuple
 
 import torch
 
-from ._device import uses_triton
+from ._device import multiprocessors, uses_triton
 
-BLOCK = 4096
-"""Tokens a program handles."""
-BINS = 1024
-LOWEST, PER_UNIT = -64.0, 8.0
-"""Histogram of logits: from where, and bins per unit."""
-WIDTH = 1024
-"""Likeliest tokens that become candidates; all of the last bin do."""
-CAP = 4096
-"""Most candidates."""
+BLOCK = 2048
+"""Tokens a program handles at once."""
+CHECKS = 4
+"""Candidates that are put to the test by all of the GPU; further ones, rarely, by one program."""
+PROGRAMS = 16
+"""Programs per multiprocessor that a test aims at: enough to fill it, and few where no row has
+anything to test."""
+FIXED = 2.0**62
+"""A probability of 1 as a fixed-point number."""
 
 
 class SampleParams(NamedTuple):
@@ -81,13 +88,20 @@ class SampleRoom:
             return torch.empty(shape, dtype=dtype, device=device)
 
         self.stats = empty(rows, 5, blocks)
-        self.counts = empty(rows, BINS + 1, dtype=torch.int32)
-        """Each row's histogram, then the number of its candidates."""
-        self.candidates = empty(rows, CAP, dtype=torch.int32)
         self.greedy = empty(rows, blocks, dtype=torch.int32)
-        self.winners = empty(rows, blocks, dtype=torch.int32)
-        self.scores = empty(rows, blocks, dtype=torch.float64)
-        self.filtered = empty(rows, dtype=torch.bool)
+        self.heated = empty(rows, 2)
+        # Of the search, two: each pass reads one and writes the other.
+        self.found = [
+            (
+                empty(rows, 5, dtype=torch.int32),
+                empty(rows, 2, blocks, dtype=torch.int32),
+                empty(rows, 2, blocks, dtype=torch.int64),
+                empty(rows, 2, blocks, dtype=torch.float64),
+                empty(rows, 2, blocks, dtype=torch.int32),
+            )
+            for _ in range(2)
+        ]
+        """(state, counts, masses, scores, winners); see :mod:`._sample_triton`."""
         self.drawn = Drawn(empty(rows, dtype=torch.int64), empty(rows), empty(rows))
 
 
@@ -128,82 +142,77 @@ def sample(
 def _launch(logits, bits, params, table, room) -> None:
     import triton
 
-    from ._sample_triton import collect_kernel, pick_kernel, scan_kernel
+    from ._sample_triton import check_kernel, pick_kernel, race_kernel, scan_kernel
 
     rows, vocab = logits.shape
     blocks = triton.cdiv(vocab, BLOCK)
-    block_c = triton.next_power_of_2(blocks)
     masked = bits is not None
     words = bits if masked else logits
-    filtered = room.filtered[:rows]
-    torch.gt(params.top_k, 0, out=filtered)
-    filtered |= params.top_p < 1
-    filtered |= params.min_p > 0
-    counts = room.counts[:rows].zero_()
-    strides = logits.stride(0), words.stride(0), counts.stride(0)
-    bins = {"BINS": BINS, "LOWEST": LOWEST, "PER_UNIT": PER_UNIT}
+    strides = logits.stride(0), words.stride(0)
+    temperature, top_k, top_p, min_p, keys = params
+    sizes = {"BLOCK": BLOCK, "MASKED": masked}
     scan_kernel[(rows, blocks)](
-        logits,
-        words,
-        params.temperature,
-        filtered,
-        room.stats,
-        room.greedy,
-        counts,
-        vocab,
-        *strides,
-        BLOCK=BLOCK,
-        MASKED=masked,
-        num_warps=8,
-        **bins,
+        logits, words, temperature, room.stats, room.greedy, vocab, *strides, num_warps=4, **sizes
     )
-    collect_kernel[(rows, blocks)](
+    sizes["BLOCK_C"] = triton.next_power_of_2(blocks)
+    state, _, _, scores, winners = room.found[0]
+    race_kernel[(rows, blocks)](
         logits,
         words,
-        params.temperature,
-        filtered,
-        params.keys,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        keys,
         table,
         room.stats,
-        counts,
-        room.candidates,
-        room.scores,
-        room.winners,
+        room.heated,
+        state,
+        scores,
+        winners,
         vocab,
         *strides,
-        WIDTH=WIDTH,
-        CAP=CAP,
-        BLOCK=BLOCK,
-        BLOCK_C=block_c,
-        MASKED=masked,
-        num_warps=8,
-        **bins,
+        num_warps=4,
+        **sizes,
     )
+    parts = min(blocks, max(1, PROGRAMS * multiprocessors(logits.device) // rows))
+    for i in range(CHECKS):
+        check_kernel[(rows, parts)](
+            logits,
+            words,
+            temperature,
+            top_k,
+            top_p,
+            keys,
+            table,
+            room.heated,
+            *room.found[i % 2],
+            *room.found[(i + 1) % 2],
+            vocab,
+            blocks,
+            *strides,
+            FIRST=i == 0,
+            num_warps=8,
+            **sizes,
+        )
     pick_kernel[(rows,)](
         logits,
         words,
-        params.temperature,
-        filtered,
-        params.top_k,
-        params.top_p,
-        params.min_p,
-        params.keys,
+        temperature,
+        top_k,
+        top_p,
+        keys,
         table,
         room.stats,
-        counts,
-        room.candidates,
         room.greedy,
-        room.scores,
-        room.winners,
+        room.heated,
+        *room.found[CHECKS % 2],
         *room.drawn,
         vocab,
         blocks,
         *strides,
-        CAP=CAP,
-        BLOCK_C=block_c,
-        BINS=BINS,
-        MASKED=masked,
-        num_warps=16,
+        num_warps=8,
+        **sizes,
     )
 
 
@@ -240,8 +249,10 @@ def _least(probs: torch.Tensor, params: SampleParams) -> torch.Tensor:
     vocab = probs.shape[1]
     last = torch.where(params.top_k > 0, params.top_k, vocab).clamp(max=vocab).long() - 1
     by_k = ordered.gather(1, last[:, None])[:, 0]
-    wide = ordered.double()
+    # Fixed point: the sums are exact, so their order decides nothing.
+    wide = (ordered.double() * FIXED).long()
     before = wide.cumsum(-1) - wide
-    inside = (before < params.top_p[:, None]).sum(-1).clamp(min=1)
+    limit = (params.top_p.clamp(max=1) * FIXED).long()
+    inside = (before < limit[:, None]).sum(-1).clamp(min=1)
     by_p = ordered.gather(1, inside[:, None] - 1)[:, 0].masked_fill(params.top_p >= 1, 0.0)
     return torch.maximum(torch.maximum(by_k, by_p), params.min_p * ordered[:, 0])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sglnb.kernels import sample as sampling
 from sglnb.kernels.bitmask import apply_bitmask, apply_bitmask_reference
 from sglnb.kernels.items import Heads
 
@@ -84,6 +85,27 @@ def test_half_precision_rounds_as_the_reference(device, check, dtype):
 @given(rng=rngs, rows=st.integers(1, 3), vocab=st.sampled_from([2, 33, 4096, 4100, 9000]))
 def test_sample(device, rng, rows, vocab):
     cases.check_sample(rng, device, rows, vocab)
+
+
+@pytest.mark.parametrize("checks", [1, 2])
+def test_sample_finished_by_one_program(device, monkeypatch, checks):
+    monkeypatch.setattr(sampling, "CHECKS", checks)
+    monkeypatch.setattr(sampling, "PROGRAMS", 1)  # several blocks a program
+    for seed in range(6):
+        cases.check_sample(random.Random(seed), device, 2, 9000)
+
+
+def test_sample_where_a_large_vocabulary_ties(device):
+    vocab = 2**17 + 99
+    params = cases.sample_case(random.Random(0), device, 1, 8)[2]
+    params = params._replace(
+        temperature=torch.ones(1, device=device),
+        top_k=torch.full((1,), 2, dtype=torch.int32, device=device),
+    )
+    logits = torch.zeros(1, vocab, device=device)
+    table = torch.randint(-(2**63), 2**63 - 1, (vocab,)).to(device)
+    got = sampling.sample(logits, None, params, table)
+    assert torch.equal(got.tokens, sampling.sample_reference(logits, None, params, table).tokens)
 
 
 @pytest.mark.parametrize(
