@@ -28,7 +28,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sglnb.events import StepRan
 from sglnb.runtime import Engine
 from sglnb.runtime import engine as engine_module
-from sglnb.runtime.attention import cascade
 from sglnb.runtime.models import EMBEDDED, resolve_model
 from sglnb.runtime.models.llama import LlamaModel
 from sglnb.runtime.tokenizer import Tokenizer
@@ -177,14 +176,12 @@ class Bench:
         """32 forks of a prefix of 4,000 tokens."""
         prefix = self.ids(4000)
         prompts = [[*prefix, 10 + i] for i in range(32)]
-        before = cascade.find_groups.__defaults__
         steps = []
-        for least in (before[1], 1 << 62):
-            cascade.find_groups.__defaults__ = (1, least)
+        for least in (1, 1 << 62):
             with self.engine(attention) as engine:
+                engine._core.attention.least = least
                 engine.generate(prefix, {"max_new_tokens": 0})
                 steps.append(self._step(engine, prompts))
-        cascade.find_groups.__defaults__ = before
         (step, replay), (plain, plain_replay) = steps
         self.add(
             f"32 forks of 4,000 tokens, {attention}",

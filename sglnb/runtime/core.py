@@ -366,7 +366,9 @@ class EngineCore:
             masks.append(mask)
         if not requests:
             return
-        rows = logits[[row for _, row in requests]]
+        at = [row for _, row in requests]
+        # A gather would wait for the GPU, which is still at it: all else is queued behind it.
+        rows = logits if at == list(range(len(logits))) else logits[at]
         results = self.sampler(rows, [request for request, _ in requests], masks)
         for (request, _), sampled in zip(requests, results, strict=True):
             if isinstance(sampled, Exception):  # its KV may be as broken as its logits

@@ -112,7 +112,13 @@ class Engine:
                 DeterministicAttention(loaded.device)
                 if deterministic
                 else make_attention(
-                    attention, loaded.device, loaded.dtype, loaded.head_dim, page_size, progress
+                    attention,
+                    loaded.device,
+                    loaded.dtype,
+                    loaded.head_dim,
+                    page_size,
+                    loaded.kv_bytes_per_token // loaded.layers,
+                    progress,
                 ),
                 self.events,
                 kv_tokens=kv_tokens,

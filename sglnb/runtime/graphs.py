@@ -9,6 +9,7 @@ results nobody reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,15 +56,14 @@ class DecodeGraphs:
         self._page_size, self._most, self._progress = page_size, most, progress
         self._graphs: dict[tuple[int, bool], Captured] = {}
         self._memory: Any = None
-        self._stream = torch.cuda.Stream(model.device)
-        """One for all recordings: cuBLAS keeps a workspace for each."""
+        self._stream = _recording_stream(model.device)
 
     def run(self, ids: list[int], positions: list[int], rows: list[Row]) -> torch.Tensor | None:
         """Logits [rows, vocab_size] of rows with one new token each, good until the next call;
         None when there are too many of them."""
         if len(rows) > self._most or sum(positions) + len(rows) > self._attention.capacity:
             return None
-        order, groups, filled = fill(rows, self._kv.spare, self._page_size)
+        order, groups, filled = fill(rows, self._kv.spare, self._page_size, self._attention.least)
         size = len(filled)
         inputs = torch.zeros(2, size, dtype=torch.int64, pin_memory=True)
         inputs.numpy()[:, : len(rows)] = [[ids[i] for i in order], [positions[i] for i in order]]
@@ -100,12 +100,20 @@ class DecodeGraphs:
         return Captured(here, batch, logits, graph)
 
 
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The same for all engines: cuBLAS keeps a workspace of 32 MB for each stream it has seen."""
+    return torch.cuda.Stream(device)
+
+
 def padded_size(rows: int) -> int:
     """The size of the graph for a batch of ``rows``."""
     return 1 << (rows - 1).bit_length()
 
 
-def fill(rows: list[Row], spare: int, page_size: int) -> tuple[list[int], list[Group], list[Row]]:
+def fill(
+    rows: list[Row], spare: int, page_size: int, least: int
+) -> tuple[list[int], list[Group], list[Row]]:
     """Rows as a graph takes them: those that share a prefix first, group after group, then the
     others, then rows that write to the slot ``spare``.
 
@@ -114,7 +122,7 @@ def fill(rows: list[Row], spare: int, page_size: int) -> tuple[list[int], list[G
     """
     groups, at = [], 0
     order: list[int] = []
-    for group in find_groups(rows, page_size):
+    for group in find_groups(rows, page_size, least):
         order += group.rows
         groups.append(Group(list(range(at, len(order))), group.length))
         at = len(order)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_attention import DIM, GROUP, HEADS, reference
 from test_attention_tables import paged
 
-from sglnb.runtime.attention import Row, TorchAttention, cascade, flashinfer_backend
+from sglnb.runtime.attention import Row, TorchAttention, flashinfer_backend, triton_backend
 from sglnb.runtime.attention.choose import make_attention
 from sglnb.runtime.attention.flashinfer_backend import FlashInferAttention
 from sglnb.runtime.attention.triton_backend import TritonAttention
@@ -30,11 +30,12 @@ def make(monkeypatch, request):
     monkeypatch.setitem(sys.modules, "flashinfer", fake_flashinfer)
     monkeypatch.setattr(flashinfer_backend, "WORKSPACE", 1)
     monkeypatch.setattr(FlashInferAttention, "capacity", 1 << 15)
-    monkeypatch.setattr(cascade.find_groups, "__defaults__", (1, 1))
+    monkeypatch.setattr(flashinfer_backend, "SAVED", 1)
+    monkeypatch.setattr(triton_backend, "SAVED", 1)
     monkeypatch.setattr(TritonAttention, "capacity", 1 << 15)
     if request.param == "triton":
-        return lambda page: TritonAttention(CPU)
-    return lambda page: FlashInferAttention(CPU, page, Progress())
+        return lambda page: TritonAttention(CPU, 1)
+    return lambda page: FlashInferAttention(CPU, page, 1, Progress())
 
 
 def filled_cache(rows):
@@ -85,7 +86,7 @@ def test_a_fixed_plan_serves_one_step_after_another(make, cases, window):
     backend, plans = make(page), {}
     for rows in steps:
         kv = filled_cache(rows)
-        order, groups, padded = fill(rows, kv.spare, page)
+        order, groups, padded = fill(rows, kv.spare, page, backend.least)
         key = len(padded), bool(groups)
         if key not in plans:
             plans[key] = backend.fixed_plan(*key)
@@ -118,8 +119,8 @@ def test_sinks(make):
 @pytest.mark.parametrize("name", ["flashinfer", "triton"])
 def test_a_backend_that_needs_a_gpu_says_so(name):
     with pytest.raises(ValueError, match=f"attention: '{name}' needs a CUDA device"):
-        make_attention(name, CPU, torch.bfloat16, 64, 1, Progress())
+        make_attention(name, CPU, torch.bfloat16, 64, 1, 1, Progress())
 
 
 def test_auto_on_a_cpu_is_torch():
-    assert make_attention("auto", CPU, torch.float32, 64, 1, Progress()).name == "torch"
+    assert make_attention("auto", CPU, torch.float32, 64, 1, 1, Progress()).name == "torch"

@@ -50,7 +50,8 @@ def test_attend_equals_torch(name, heads, page, limits):
         pytest.skip(f"attention={name!r} {why}")
     rng = random.Random(f"{heads} {page} {limits}")
     q_heads, kv_heads, size = heads
-    backend = make_attention(name, device, dtype, size, page, Progress())
+    backend = make_attention(name, device, dtype, size, page, 1, Progress())
+    backend.least = 8192
     truth = TorchAttention(device)
     torch.manual_seed(0)
     kv = KVCache(1, SLOTS, kv_heads, size, dtype, device)
@@ -61,7 +62,7 @@ def test_attend_equals_torch(name, heads, page, limits):
         decode = trial % 2 == 0
         rows = batch(rng, page, rng.choice([0, 640, 4800]), decode)
         if decode:  # as a captured step does
-            order, groups, padded = fill(rows, kv.spare, page)
+            order, groups, padded = fill(rows, kv.spare, page, backend.least)
             key = len(padded), bool(groups)
             if key not in plans:
                 plans[key] = backend.fixed_plan(*key)

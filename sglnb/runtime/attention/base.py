@@ -37,6 +37,9 @@ class AttentionBackend(ABC):
     """What users call it: ``Engine(attention=...)``."""
     capacity = 0
     """Positions, of all rows together, that a fixed plan has room for."""
+    least = 1 << 62
+    """Reads of one token's KV in one layer that rows must save together to be read as a group
+    (:mod:`.cascade`). Below, one more kernel and a merge cost more than they save."""
 
     @abstractmethod
     def plan(self, rows: list[Row]) -> Any:

@@ -13,10 +13,6 @@ from typing import NamedTuple
 from .base import Row
 from .tables import Runs
 
-LEAST = 8192
-"""Reads of one token's KV in one layer that a group must save: below, one more kernel and the
-merge of its result cost more than they save."""
-
 
 class Group(NamedTuple):
     """Rows that share their first positions."""
@@ -31,8 +27,9 @@ class Group(NamedTuple):
         return (len(self.rows) - 1) * self.length
 
 
-def find_groups(rows: list[Row], page_size: int = 1, least: int = LEAST) -> list[Group]:
-    """Disjoint groups that save much together, each at least ``least``; most saving first.
+def find_groups(rows: list[Row], page_size: int, least: int) -> list[Group]:
+    """Disjoint groups that save much together, each at least ``least`` reads of one token's KV in
+    one layer; most saving first.
 
     A row joins one group: where forks have forks of their own, it is read with its branch or with
     the common trunk, whichever saves more.

@@ -21,9 +21,17 @@ def make_attention(
     dtype: torch.dtype,
     head_dim: int,
     page_size: int,
+    token_bytes: int,
     progress: Progress,
 ) -> AttentionBackend:
     """The backend called ``name``; "auto" takes the fastest that is there and fits.
+
+    Args:
+        name: one of :data:`BACKENDS`.
+        device, dtype, head_dim: of the model.
+        page_size: of the pool.
+        token_bytes: of one token's KV in one layer.
+        progress: told of what takes long.
 
     Raises:
         ValueError: the backend cannot serve this model on this machine.
@@ -36,11 +44,11 @@ def make_attention(
     if name == "flashinfer":
         from .flashinfer_backend import FlashInferAttention
 
-        return FlashInferAttention(device, page_size, progress)
+        return FlashInferAttention(device, page_size, token_bytes, progress)
     if name == "triton":
         from .triton_backend import TritonAttention
 
-        return TritonAttention(device)
+        return TritonAttention(device, token_bytes)
     return TorchAttention(device)
 
 

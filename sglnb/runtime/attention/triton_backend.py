@@ -24,6 +24,11 @@ from .base import AttentionBackend, Row
 from .cascade import Group, find_groups
 from .tables import TableBuilder, Tables, clip
 
+SAVED = 32 * 2**20
+"""Bytes of KV in one layer that make a group (see ``least``). On an H200, 32 rows behind 4,000
+tokens: a recorded step of 1.58 ms without cascade and 1.38 with it where that saves 63 MB, 2.65
+and 1.48 at 254 MB, 8.98 and 5.70 at 508 MB."""
+
 CAPACITY = 1 << 22
 """Positions of all rows together in a captured step; their slots take 16 MB."""
 
@@ -61,13 +66,15 @@ class TritonAttention(AttentionBackend):
 
     Args:
         device: of the pool. Without CUDA the kernels' references compute.
+        token_bytes: of one token's KV in one layer.
     """
 
     name = "triton"
     capacity = CAPACITY
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, token_bytes: int):
         self.device = device
+        self.least = max(1, SAVED // token_bytes)
         self._tables = TableBuilder(device, 1)  # slots, whatever the pool's pages
         self._places: dict[str, torch.Tensor] = {}
         """Slots of the fixed plans, of which one is in use at a time."""
@@ -77,7 +84,7 @@ class TritonAttention(AttentionBackend):
     def plan(self, rows: list[Row]) -> TritonPlan:
         longest = max((row.start + row.count for row in rows), default=0)
         few = sum(row.count for row in rows) <= CASCADED
-        groups = find_groups(rows) if few else []
+        groups = find_groups(rows, 1, self.least) if few else []
         return TritonPlan(rows, groups, self._tables.slots(rows), longest)
 
     def fixed_plan(self, size: int, shared: bool) -> TritonPlan:
