@@ -43,9 +43,9 @@ def test_a_single_choice_is_all_forced(tokenizer):
 def test_thousands(tiny, letters: str):
     rng = random.Random(1)
     choices = ["".join(rng.choices(letters, k=rng.randint(1, 15))) for _ in range(4000)]
-    started = time.perf_counter()
+    started = time.process_time()
     constraint = compile_constraint(choices=choices, tokenizer=tiny)
     for choice in choices[:20]:
         assert constraint.accepts(choice)
         assert constraint.accepts(choice + "a") == (choice + "a" in choices)
-    assert time.perf_counter() - started < 10  # usually under 1
+    assert time.process_time() - started < 10  # usually under 1

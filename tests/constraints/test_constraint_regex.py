@@ -138,9 +138,9 @@ def test_a_regex_that_matches_nothing(regex: str):
     ],
 )
 def test_hard_regexes_compile_quickly(regex: str, states: int):
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(regex_dfa(regex)) == states
-    assert time.perf_counter() - started < 5  # usually well under 0.3
+    assert time.process_time() - started < 5  # usually well under 0.3
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_hard_regexes_compile_quickly(regex: str, states: int):
     ],
 )
 def test_too_large_regexes_fail_quickly(regex: str):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ConstraintError, match=r"too large|spelled out|nested too deeply"):
         regex_dfa(regex)
-    assert time.perf_counter() - started < 10  # usually under 1
+    assert time.process_time() - started < 10  # usually under 1
 
 
 def test_minimal():
