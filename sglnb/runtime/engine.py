@@ -85,6 +85,10 @@ class Engine:
         deterministic: bool = False,
     ):
         one_of("attention", attention, BACKENDS)
+        if deterministic and attention != "auto":
+            raise ValueError(
+                f"attention: deterministic=True brings its own, got {attention!r}; use 'auto'"
+            )
         one_of("page_size", page_size, (1, 16))
         one_of("policy", policy, tuple(POLICIES))
         one_of("eviction", eviction, tuple(EVICTIONS))

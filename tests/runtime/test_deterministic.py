@@ -207,6 +207,8 @@ def test_a_machine_that_rounds_otherwise_is_refused(monkeypatch):
 def test_what_cannot_be_deterministic_is_refused(tmp_path, model_dir):
     with pytest.raises(ValueError, match="deterministic: only in float32 or int8 on a CPU"):
         Engine(dtype="bfloat16", deterministic=True)
+    with pytest.raises(ValueError, match="attention: deterministic=True brings its own"):
+        Engine(attention="torch", deterministic=True)
     config = GPT2Config(vocab_size=8192, n_embd=32, n_layer=1, n_head=2, n_positions=64)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(model_dir).save_pretrained(tmp_path)
