@@ -41,6 +41,25 @@ def timed(call) -> float:
     return time.perf_counter() - began
 
 
+def measure(generate, args, before_prefill=lambda: None) -> dict:
+    """Seconds of a decode step per batch size, seconds of a prefill, and the first tokens.
+
+    Args:
+        generate: (prompts, new tokens) -> ids of each prompt's continuation.
+    """
+    out: dict = {"decode": {}}
+    for batch in args.batches:
+        some = prompts(batch, PROMPT)
+        tokens = generate(some, args.new + 1)  # a cache holds the prompts from here on
+        first = timed(lambda some=some: generate(some, 1))
+        rest = timed(lambda some=some: generate(some, args.new + 1))
+        out["decode"][batch] = (rest - first) / args.new
+        out.setdefault("tokens", tokens[0])
+    before_prefill()
+    out["prefill"] = timed(lambda: generate(prompts(1, args.prefill), 1))
+    return out
+
+
 # -- the sides: each gives {"prefill": s, "decode": {batch: s a step}, "tokens": first prompt's} --
 
 
@@ -55,18 +74,9 @@ def run_sglnb(model: str, args) -> dict:
             params = {"temperature": 0, "max_new_tokens": new, "ignore_eos": True}
             return [r["output_ids"] for r in engine.generate(batch, params)]
 
-        out: dict = {"decode": {}}
-        for batch in args.batches:
-            some = prompts(batch, PROMPT)
-            tokens = generate(some, args.new + 1)  # from here on the prompts are cached
-            first = timed(lambda some=some: generate(some, 1))
-            rest = timed(lambda some=some: generate(some, args.new + 1))
-            out["decode"][batch] = (rest - first) / args.new
-            out.setdefault("tokens", tokens[0])
-        engine.cache.flush()
-        out["prefill"] = timed(lambda: generate(prompts(1, args.prefill), 1))
+        result = measure(generate, args, before_prefill=engine.cache.flush)
         engine.check()
-    return out
+    return result
 
 
 def run_transformers(model: str, args) -> dict:
@@ -83,16 +93,7 @@ def run_transformers(model: str, args) -> dict:
         out = hf.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
         return out[:, ids.shape[1] :].tolist()
 
-    out: dict = {"decode": {}}
-    for batch in args.batches:
-        some = prompts(batch, PROMPT)
-        tokens = generate(some, args.new + 1)
-        first = timed(lambda some=some: generate(some, 1))
-        rest = timed(lambda some=some: generate(some, args.new + 1))
-        out["decode"][batch] = (rest - first) / args.new
-        out.setdefault("tokens", tokens[0])
-    out["prefill"] = timed(lambda: generate(prompts(1, args.prefill), 1))
-    return out
+    return measure(generate, args)
 
 
 def run_llama_cpp(model: str, args) -> dict:
@@ -140,23 +141,13 @@ def run_llama_cpp(model: str, args) -> dict:
                 ids.append(token)
         return out
 
-    out: dict = {"decode": {}}
-    for batch in args.batches:
-        some = prompts(batch, PROMPT)
-        tokens = generate(some, args.new + 1)
-        first = timed(lambda some=some: generate(some, 1))
-        rest = timed(lambda some=some: generate(some, args.new + 1))
-        out["decode"][batch] = (rest - first) / args.new
-        out.setdefault("tokens", tokens[0])
-    out["prefill"] = timed(lambda: generate(prompts(1, args.prefill), 1))
-    return out
+    return measure(generate, args)
 
 
 def to_gguf(model: str) -> str:
     """The checkpoint as a float32 GGUF file without a vocabulary, beside it or in /tmp."""
     import gguf
-    import numpy as np
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
     config = json.loads((Path(model) / "config.json").read_text())
     kind = config["model_type"]
@@ -190,7 +181,7 @@ def to_gguf(model: str) -> str:
 
     for file in sorted(Path(model).glob("*.safetensors")):
         for name, value in load_file(file).items():
-            value = value.astype(np.float32)
+            value = value.float().numpy()
             if kind == "llama" and "q_proj" in name:
                 value = interleave(value, heads)
             if kind == "llama" and "k_proj" in name:

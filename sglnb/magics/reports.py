@@ -28,6 +28,8 @@ def status_table(backend: Any) -> Table:
     ]
     if facts["state"] == "closed":
         return Table("engine (shut down)", rows)
+    if "preparing" in facts:
+        return Table("engine (getting ready)", [*rows, ("now", facts["preparing"])])
     rows += [
         (
             "KV pool",
