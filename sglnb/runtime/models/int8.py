@@ -75,9 +75,11 @@ class Int8Linear(Linear):
         return self.outputs * self.inputs + scales + (0 if self.bias is None else self.bias.nbytes)
 
 
-def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-    """An int8 layer where that pays, a float32 one where it is too small."""
-    kind = Int8Linear if weight.numel() >= SMALLEST else Linear
+def make_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, small: type[Linear] = Linear
+) -> Linear:
+    """An int8 layer where that pays, a float32 one (``small``) where it is too small."""
+    kind = Int8Linear if weight.numel() >= SMALLEST else small
     return kind(weight, bias)
 
 

@@ -2,9 +2,10 @@
 
 A decoder step is made of four kinds of operations, and each keeps its bits in its own way:
 
-* matrix products: oneDNN sums a packed product in the same order for any number of rows and
-  threads. That is no promise of the library, so :func:`prove` tries it, bit by bit, for each
-  shape when a model is loaded;
+* matrix products: oneDNN sums a packed product in the same order for two or more rows, however
+  many, and any number of threads; a single row is computed as two (:class:`InvariantLinear`).
+  That is no promise of the library, so :func:`prove` tries it, bit by bit, for each shape when a
+  model is loaded;
 * sums, products and square roots of single numbers are rounded exactly, in any order of work;
 * RMSNorm adds up each row by itself; tried by :func:`prove` too;
 * exp is computed in one way inside a vector and in another at the ends of a thread's share,
@@ -30,6 +31,19 @@ GRAIN = 32768
 
 VECTOR = 64
 """A multiple of the elements that any machine's vector loop takes at a time."""
+
+
+class InvariantLinear(Linear):
+    """A layer that computes one row as it computes many. With AVX-512 a product of one row is
+    another kernel, which sums a long row (over about 1,000 inputs) in parts."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return super().__call__(x) if len(x) > 1 else super().__call__(x.repeat(2, 1))[:1]
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        if len(x) > 1:
+            return super().plus(x, other)
+        return super().plus(x.repeat(2, 1), other.repeat(2, 1))[:1]
 
 
 def silu(x: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,8 @@ def load_model(
 
 
 def _native(hf: Any, in_int8: bool, deterministic: bool) -> llama.LlamaModel:
-    linear = int8.make_linear if in_int8 else Linear
+    single = invariant.InvariantLinear if deterministic else Linear
+    linear = partial(int8.make_linear, small=single) if in_int8 else single
     if not deterministic:
         return llama.LlamaModel(hf, linear=linear)
     if hf.device.type != "cpu" or hf.dtype != torch.float32 or not packable(hf.dtype):
