@@ -147,7 +147,7 @@ class Bench:
         engine.generate(prompts, params)
         steps = [e for e in engine.events.since(seen) if isinstance(e, StepRan)]
         full = [e.seconds for e in steps if len(e.decode) == len(prompts) and not e.prefill]
-        graphs = engine._core._graphs._graphs
+        graphs = engine._core.runner.graphs._graphs
         graph = next(reversed(graphs.values())).graph
         return 1e3 * statistics.median(full[3:]), 1e3 * engine.call(lambda: _timed(graph.replay))
 
@@ -179,7 +179,7 @@ class Bench:
         steps = []
         for least in (1, 1 << 62):
             with self.engine(attention) as engine:
-                engine._core.attention.least = least
+                engine._core.runner.attention.least = least
                 engine.generate(prefix, {"max_new_tokens": 0})
                 steps.append(self._step(engine, prompts))
         (step, replay), (plain, plain_replay) = steps

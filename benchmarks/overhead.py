@@ -61,7 +61,7 @@ def measure(model: str, args: argparse.Namespace) -> dict[str, float]:
         watch.watch(core.scheduler, "next_step", "scheduler")
         watch.watch(core.memory, "share", "tree")
         watch.watch(core.memory, "release", "tree")
-        watch.watch(core.attention, "plan", "plan")
+        watch.watch(core.runner.attention, "plan", "plan")
         steps = engine.metrics()["steps"]
         before = engine.call(time.thread_time)
         engine.generate(batch, params)

@@ -210,11 +210,7 @@ class Cache:
                 )
             if len(match.slots) < whole:
                 return None
-            tree.lock(match.node, "pin")
-            match.node.pins += 1
-            handle = max(core.pins, default=0) + 1
-            core.pins[handle] = match.node
-            return handle
+            return core.pin(match.node)
 
         while (handle := engine.call(pin)) is None:
             where = {"image_data": image_data, "extra_key": extra_key}
@@ -232,9 +228,7 @@ class Cache:
         def unpin() -> None:
             if handle not in core.pins:
                 raise ValueError(f"handle: {handle!r} is not pinned; pinned: {sorted(core.pins)}")
-            node = core.pins.pop(handle)
-            node.pins -= 1
-            core.memory.tree.unlock(node, "pin")
+            core.unpin(handle)
 
         self._engine.call(unpin)
 

@@ -11,7 +11,6 @@ from typing import Any
 from ..errors import EngineError
 from ..events import EventLog
 from .arguments import at_least_one, one_of
-from .attention import DeterministicAttention
 from .attention.choose import BACKENDS, make_attention
 from .cache import Cache
 from .core import EngineCore
@@ -113,9 +112,7 @@ class Engine:
             return EngineCore(
                 loaded,
                 tokenizer,
-                DeterministicAttention(loaded.device)
-                if deterministic
-                else make_attention(
+                make_attention(
                     attention,
                     loaded.device,
                     loaded.dtype,
@@ -123,6 +120,7 @@ class Engine:
                     page_size,
                     loaded.kv_bytes_per_token // loaded.layers,
                     progress,
+                    deterministic,
                 ),
                 self.events,
                 kv_tokens=kv_tokens,
@@ -139,7 +137,7 @@ class Engine:
         self._worker = Worker(build, self._most_threads)
         self._core = self._worker.core
         self.tokenizer = self._core.tokenizer
-        self._made_of = self._core.made_of()
+        self._made_of = self._core.runner.made_of()
         self._loras = LoraRegistry(self._prepare_lora)
         self._intake = Intake(self._core, self.model_name, jump_forward, self._loras)
         self.context_length = self._intake.context_length
@@ -306,9 +304,9 @@ class Engine:
                     "deterministic: an adapter's arithmetic depends on the batch; load adapters "
                     "in an engine with deterministic=False"
                 )
-            if self._core.model is None:
+            if self._core.runner.model is None:
                 raise EngineError("the engine's weights are released; call resume() first")
-            return Adapter(name, weights, self._core.model)
+            return Adapter(name, weights, self._core.runner.model)
 
         return self.call(prepare)
 
@@ -381,7 +379,7 @@ class Engine:
     def resume(self) -> None:
         """Undo :meth:`release`: load the weights again, take the KV memory again."""
         self.call(lambda: self._core.resume(lambda: self._load()[0]))
-        self._intake.look_at(self._core.model)
+        self._intake.look_at(self._core.runner.model)
 
     # -- life ------------------------------------------------------------------------------
 

@@ -35,8 +35,8 @@ class Intake:
         self._jump_forward, self._loras = jump_forward, loras
         self._tokenizer = core.tokenizer
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
-        self.context_length: int = core.model.context_length
-        self.look_at(core.model)
+        self.context_length: int = core.runner.model.context_length
+        self.look_at(core.runner.model)
 
     def look_at(self, model: Any) -> None:
         """Read images as ``model`` takes them; None: its weights are released."""

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import ConstraintError
+from .journal import Accepted
 from .request import Request
 from .sampler import Sampled
 from .tokenizer import Tokenizer
-
-
-class Accepted(NamedTuple):
-    """One token that was added to a request."""
-
-    token: int
-    how: str
-    """"sampled" or "forced"."""
-    logprob: float | None = None
-    """None: not known yet."""
-    top: list[tuple[int, float, bool]] = []  # noqa: RUF012  (never changed)
-    allowed: int | None = None
-    mass: float | None = None
-    state_before: int | None = None
-    state_after: int | None = None
-    reason: dict[str, Any] | None = None
-    """Why the request ends here; None = it goes on."""
 
 
 def ends(request: Request, tokenizer: Tokenizer) -> frozenset[int]:

@@ -10,17 +10,12 @@ from ..events import (
     Event,
     EventLog,
     RequestArrived,
-    RequestFinished,
-    RequestMatched,
-    RequestRetracted,
-    RequestScheduled,
     RunEnded,
     RunStarted,
     StateEnded,
     StateStarted,
-    StepRan,
-    TokensGenerated,
 )
+from .journal import Accepted, Begun, Journal
 from .memory import MemoryManager
 from .pool import SlotPool
 from .radix import RadixTree
@@ -79,7 +74,8 @@ class Replay:
         tree = RadixTree(pool.free, self.events.emit, pieces, lambda: self.now, page_size, eviction)
         self.memory = MemoryManager(pool, tree)
         self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running, seed)
-        self.steps = self.computed = self.retractions = 0
+        self.journal = Journal(self.events, pool, pieces)
+        self.computed = 0
         self.facts: list[dict[str, Any]] = [{} for _ in trace]
         """What became of each request: see :meth:`Simulation.to_frame`."""
         self.live: dict[Request, int] = {}
@@ -107,9 +103,8 @@ class Replay:
         for request in plan.admitted:
             self._admitted(request)
         for request in plan.retracted:
-            self.retractions += 1
             self.facts[self.live[request]]["retractions"] += 1
-            self.events.emit(RequestRetracted(rid=request.rid))
+            self.journal.retracted(request)
         for request in plan.starved:
             self.finish(request, "length", "KV pool full")
         if plan.work:
@@ -167,83 +162,46 @@ class Replay:
         self.scheduler.add(request)
 
     def _admitted(self, request: Request) -> None:
+        self.journal.admitted(request)
         facts = self.facts[self.live[request]]
         if facts["admitted"] is None:
-            request.cached_tokens = min(request.computed, request.prompt_len)
             facts["admitted"], facts["cached_tokens"] = self.now, request.cached_tokens
             facts["rounds_waited"] = self.scheduler.rounds - facts["rounds_waited"]
-        path = [node.id for node in request.node.path()]
-        self.events.emit(RequestMatched(rid=request.rid, cached=request.computed, path=path))
 
     def _compute(self, work: list[Work]) -> None:
-        prefill = [(r, n) for r, n in work if r.in_prompt]
-        decode = [r.rid for r, _ in work if not r.in_prompt]
+        begun = Begun.of(work)
         count = sum(n for _, n in work)
         seconds = self.cost.step + self.cost.token * count
         self.now += seconds
-        self.steps += 1
         self.computed += count
-        for request, n in prefill:
-            start = request.computed
-            self.events.emit(
-                RequestScheduled(rid=request.rid, step=self.steps, start=start, end=start + n)
-            )
         for request, n in work:
             request.computed += n
             if request.computed - n < request.prompt_len:
                 self.memory.share(request)
             if request.pending == 0:
                 self._generate(request)
-        pool = self.memory.pool
-        self.events.emit(
-            StepRan(
-                step=self.steps,
-                prefill=[r.rid for r, _ in prefill],
-                decode=decode,
-                prefill_tokens=sum(n for _, n in prefill),
-                waiting=len(self.scheduler.waiting),
-                used_slots=pool.total - pool.free_count,
-                total_slots=pool.total,
-                seconds=seconds,
-            )
-        )
+        self.journal.step(begun, len(self.scheduler.waiting), seconds)
 
     def _generate(self, request: Request, sampled: bool = True) -> None:
         """The trace's next token, and those that it forces; ends the request after its last."""
         at = self.live[request]
         asked, facts = self.trace[at], self.facts[at]
-        groups: dict[str, list[int]] = {"sampled": [], "forced": []}
+        new: list[Accepted] = []
         while request.new_tokens < asked.output_length:
             n = request.new_tokens
             how = "forced" if n in asked.forced else "sampled"
-            if how == "sampled" and (not sampled or groups["sampled"]):
+            if how == "sampled" and (not sampled or any(a.how == how for a in new)):
                 break
             token = -(at << 20 | n) - 1 if isinstance(asked.output, int) else asked.output[n]
             request.ids.append(token)
-            groups[how].append(token)
-        for how, ids in groups.items():
-            if ids:
-                self._tell(request, ids, how)
+            request.forced_tokens += how == "forced"
+            new.append(Accepted(token, how))
+        self.journal.tokens(request, new)
         if sampled and facts["first_token"] is None and request.new_tokens:
             facts["first_token"] = self.now
         facts["output_tokens"] = request.new_tokens
         if sampled and request.new_tokens >= asked.output_length:
             self.finish(request, "length" if request.budget <= 0 else "stop")
-
-    def _tell(self, request: Request, ids: list[int], how: str) -> None:
-        blank = [None] * len(ids)
-        self.events.emit(
-            TokensGenerated(
-                rid=request.rid,
-                ids=ids,
-                pieces=self._pieces(ids),
-                how=how,
-                logprobs=blank,
-                top=[[] for _ in ids],
-                allowed=blank,
-                mass=blank,
-            )
-        )
 
     def finish(self, request: Request, reason: str, error: str = "") -> None:
         """The end of a request, and the beginning of those that waited for it."""
@@ -253,17 +211,7 @@ class Replay:
         facts["finished"], facts["reason"] = self.now, reason
         if facts["admitted"] is None:
             facts["rounds_waited"] = self.scheduler.rounds - facts["rounds_waited"]
-        self.events.emit(
-            RequestFinished(
-                rid=request.rid,
-                reason=reason,
-                error=error,
-                prompt_tokens=request.prompt_len,
-                cached_tokens=facts["cached_tokens"],
-                completion_tokens=request.new_tokens,
-                forced_tokens=len(asked.forced),
-            )
-        )
+        self.journal.finished(request, {"type": reason}, error)
         request.finish({"type": reason})
         for follower in self._followers.get(at, ()):
             heapq.heappush(self._to_come, (self.now + self.trace[follower].arrival, follower))

@@ -11,10 +11,11 @@ from sglnb.kernels.bitmask import apply_bitmask
 
 from ..errors import EngineError
 from .filters import Filters, draw
+from .logit_reader import LogitReader
 from .noise import Noise
 from .penalties import adjust
 from .request import Request
-from .scores import LogitReader, TokenScore
+from .scores import TokenScore
 
 TOP = 5
 """Alternatives recorded for each observed token."""

@@ -1,11 +1,9 @@
-"""Log-probabilities: read from the model's logits, kept by position, told with SGLang's names."""
+"""Log-probabilities of a request's tokens: kept by position, told with SGLang's names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-import torch
 
 from .report import Report
 
@@ -20,62 +18,6 @@ class TokenScore(NamedTuple):
     """Log-probabilities of the ids that were asked for."""
     entropy: float | None
     """In nats; None when nobody asked."""
-
-
-class LogitReader:
-    """Reads some rows of logits, each for what its own request wants to know.
-
-    Args:
-        logits: [rows, vocab] float32 as the model gave them; kept, so not to be changed later.
-        reports: what is wanted of each row.
-        tops: how many of the likeliest tokens to read in each row.
-    """
-
-    def __init__(self, logits: torch.Tensor, reports: Sequence[Report], tops: Sequence[int]):
-        self._logits, self._reports, self._tops = logits, reports, tops
-        self.norm = torch.logsumexp(logits, -1, keepdim=True)
-        """[rows, 1]: logit minus norm is log-probability."""
-        wide = min(max(tops, default=0), logits.shape[1])
-        self.top_ids = torch.topk(logits, wide).indices if wide else None
-        """[rows, most of ``tops``] the likeliest tokens, best first."""
-
-    def scores(self, tokens: torch.Tensor) -> list[TokenScore]:
-        """The score of one token in each row; ``tokens`` is [rows]."""
-        chosen = (self._logits.gather(1, tokens[:, None]) - self.norm)[:, 0].tolist()
-        tops, given, entropies = self._read_tops(), self._read_given(), self._read_entropies()
-        return [TokenScore(*parts) for parts in zip(chosen, tops, given, entropies, strict=True)]
-
-    def _read_tops(self) -> list[list[tuple[float, int]]]:
-        if self.top_ids is None:
-            return [[] for _ in self._tops]
-        values = (self._logits.gather(1, self.top_ids) - self.norm).tolist()
-        return [
-            list(zip(v[:n], i[:n], strict=True))
-            for v, i, n in zip(values, self.top_ids.tolist(), self._tops, strict=True)
-        ]
-
-    def _read_given(self) -> list[list[float]]:
-        out: list[list[float]] = [[] for _ in self._reports]
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for row, report in enumerate(self._reports):
-            if report.token_ids_logprob:
-                groups.setdefault(report.token_ids_logprob, []).append(row)
-        for ids, rows in groups.items():
-            at = torch.tensor(rows, device=self._logits.device)[:, None]
-            columns = torch.tensor(ids, device=self._logits.device)
-            found = (self._logits[at, columns] - self.norm[rows]).tolist()
-            for row, values in zip(rows, found, strict=True):
-                out[row] = values
-        return out
-
-    def _read_entropies(self) -> list[float | None]:
-        out: list[float | None] = [None] * len(self._reports)
-        rows = [i for i, report in enumerate(self._reports) if report.return_entropy]
-        if rows:
-            probs = torch.softmax(self._logits[rows], -1)
-            for row, value in zip(rows, torch.special.entr(probs).sum(-1).tolist(), strict=True):
-                out[row] = value
-        return out
 
 
 class Scores:

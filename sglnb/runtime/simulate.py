@@ -111,7 +111,7 @@ class Simulation:
     @property
     def steps(self) -> int:
         """Forward passes."""
-        return self._replay.steps
+        return self._replay.journal.steps
 
     @property
     def seconds(self) -> float:
@@ -146,7 +146,7 @@ class Simulation:
     @property
     def retractions(self) -> int:
         """How often a running request was sent back to the queue."""
-        return self._replay.retractions
+        return self._replay.journal.totals["retractions"]
 
     @property
     def evicted_tokens(self) -> int:

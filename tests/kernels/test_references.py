@@ -17,7 +17,7 @@ from sglnb.kernels.rotary_write import rotary_write
 from sglnb.kernels.sample import sample
 
 from sglnb.runtime import filters, noise
-from sglnb.runtime.attention import Row, TorchAttention
+from sglnb.runtime.attention import Row, Scoring, TorchAttention
 from sglnb.runtime.kv_cache import KVCache
 from sglnb.runtime.models.llama import _rotate
 
@@ -43,7 +43,7 @@ def test_attention_equals_the_torch_backend(rng):
     q, k, v = (torch.randn(n, h, heads.head_dim) for h in (4, 2, 2))
     backend = TorchAttention(CPU)
     softcap, window = rng.choice([None, 3.0]), rng.choice([None, 5])
-    want = backend.attend(backend.plan(rows), 0, kv, q, k, v, 0.25, window, softcap)
+    want = backend.attend(backend.plan(rows), 0, kv, q, k, v, Scoring(0.25, window, softcap))
     qo = cases.indptr([row.count for row in rows], CPU)
     lengths = cases.indptr([row.start + row.count for row in rows], CPU)
     plan = RowPlan(len(rows), n, heads, CPU).fill(qo, lengths, window)

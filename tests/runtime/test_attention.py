@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sglnb.runtime.attention import Row, TorchAttention, local
+from sglnb.runtime.attention import Row, Scoring, TorchAttention, local
 from sglnb.runtime.attention import plan as planning
 from sglnb.runtime.kv_cache import KVCache
 from sglnb.runtime.pool import runs_of
@@ -78,7 +78,7 @@ def test_attend_equals_reference(rows, limits, with_sinks, block, least):
     backend = TorchAttention(torch.device("cpu"))
     with patch.object(planning, "MIN_SEGMENT", least), patch.object(local, "BLOCK", block):
         plan = backend.plan(rows)
-        out = backend.attend(plan, 0, kv, q, k, v, DIM**-0.5, *limits)
+        out = backend.attend(plan, 0, kv, q, k, v, Scoring(DIM**-0.5, *limits))
     at = 0
     for row in rows:
         slots = torch.tensor(row.slots)

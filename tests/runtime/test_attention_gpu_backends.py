@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from test_attention import DIM, GROUP, HEADS, reference
 from test_attention_tables import paged
 
-from sglnb.runtime.attention import Row, TorchAttention, flashinfer_backend, triton_backend
+from sglnb.runtime.attention import (
+    Row,
+    Scoring,
+    TorchAttention,
+    flashinfer_backend,
+    triton_backend,
+)
 from sglnb.runtime.attention.choose import make_attention
 from sglnb.runtime.attention.flashinfer_backend import FlashInferAttention
 from sglnb.runtime.attention.triton_backend import TritonAttention
@@ -72,7 +78,7 @@ def test_attend_equals_reference(make, case, limits):
     for _ in range(2):  # the second time on wrappers that were used before
         q = torch.randn(n, HEADS * GROUP, DIM)
         k, v = torch.randn(n, HEADS, DIM), torch.randn(n, HEADS, DIM)
-        out = backend.attend(backend.plan(rows), 0, kv, q, k, v, DIM**-0.5, *limits)
+        out = backend.attend(backend.plan(rows), 0, kv, q, k, v, Scoring(DIM**-0.5, *limits))
         compare(rows, out, q, k, kv, limits)
 
 
@@ -93,7 +99,7 @@ def test_a_fixed_plan_serves_one_step_after_another(make, cases, window):
         backend.refill(plans[key], padded, groups)
         q = torch.randn(len(padded), HEADS * GROUP, DIM)
         k, v = torch.randn(len(padded), HEADS, DIM), torch.randn(len(padded), HEADS, DIM)
-        out = backend.attend(plans[key], 0, kv, q, k, v, DIM**-0.5, window)
+        out = backend.attend(plans[key], 0, kv, q, k, v, Scoring(DIM**-0.5, window))
         rows = [rows[i] for i in order]
         n = len(rows)
         compare(rows, out[:n], q[:n], k[:n], kv, (window, None))
@@ -105,7 +111,7 @@ def test_sinks(make):
     torch.manual_seed(1)
     q, k = torch.randn(1, HEADS * GROUP, DIM), torch.randn(1, HEADS, DIM)
     rows, sinks = [Row(0, 1, [3], [(3, 4)])], torch.randn(HEADS * GROUP)
-    arguments = 0, kv, q, k, k, 1.0, None, None, sinks
+    arguments = 0, kv, q, k, k, Scoring(1.0, sinks=sinks)
     if backend.name == "flashinfer":
         with pytest.raises(ValueError, match="attention='triton' or 'torch'"):
             backend.attend(backend.plan(rows), *arguments)

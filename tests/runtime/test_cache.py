@@ -206,11 +206,11 @@ def test_release_and_resume(page_size):
         want = engine.generate(ITALY, GREEDY)["output_ids"]
         engine.cache.pin(STORY)
         engine.release(weights=False)
-        assert engine._core.kv is None
+        assert engine._core.runner.kv is None
         engine.resume()
         engine.release()
         assert engine.status()["state"] == "released"
-        assert (engine.metrics()["kv_used"], engine._core.model) == (0, None)
+        assert (engine.metrics()["kv_used"], engine._core.runner.model) == (0, None)
         with pytest.raises(EngineError, match=r"released; call engine.resume\(\)"):
             engine.generate(ITALY, GREEDY)
         with pytest.raises(EngineError, match=r"released; call engine.resume\(\)"):

@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from sglnb.runtime import Engine, scheduler
-from sglnb.runtime.attention import DeterministicAttention, Row, TorchAttention
+from sglnb.runtime.attention import Row, TorchAttention
+from sglnb.runtime.attention.deterministic import DeterministicAttention
 from sglnb.runtime.kv_cache import KVCache
 from sglnb.runtime.models import Batch, invariant, load_model
 from sglnb.runtime.models.linear import Linear
@@ -188,6 +189,17 @@ def test_logprobs_end_to_end(monkeypatch):
 def test_silu_is_silu():
     x = torch.randn(700, 97)
     torch.testing.assert_close(invariant.silu(x), torch.nn.functional.silu(x))
+
+
+@pytest.mark.parametrize("inputs", [64, 1408, 2048, 4864])
+def test_products_have_the_same_bits_in_any_batch(inputs):
+    torch.manual_seed(0)
+    weight, bias = torch.randn(512, inputs), torch.randn(512)
+    linear = invariant.InvariantLinear(weight, bias)
+    invariant.prove([linear], torch.nn.functional.normalize, 64)
+    x = torch.randn(1, inputs)
+    want = torch.nn.functional.linear(x, weight, bias)
+    torch.testing.assert_close(linear(x), want, atol=1e-3, rtol=1e-4)
 
 
 def test_a_machine_that_rounds_otherwise_is_refused(monkeypatch):

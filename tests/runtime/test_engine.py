@@ -250,7 +250,7 @@ def test_one_failing_request_leaves_the_others_alone(engine, monkeypatch):
 
 
 def test_a_failing_step_ends_its_batch_and_not_the_engine(engine, monkeypatch):
-    model = engine._core.model
+    model = engine._core.runner.model
     real, calls = model.forward, []
 
     def fails_once(*args):

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from sglnb.runtime.attention import Row, TorchAttention
+from sglnb.runtime.attention import Row, Scoring, TorchAttention
 from sglnb.runtime.attention.choose import make_attention, obstacle
 from sglnb.runtime.graphs import fill
 from sglnb.runtime.kv_cache import KVCache
@@ -57,7 +57,7 @@ def test_attend_equals_torch(name, heads, page, limits):
     kv = KVCache(1, SLOTS, kv_heads, size, dtype, device)
     kv.k.normal_(), kv.v.normal_()
     wide = KVCache(1, SLOTS, kv_heads, size, torch.float32, device)
-    plans = {}
+    plans, scoring = {}, Scoring(size**-0.5, *LIMITS[limits])
     for trial in range(8):
         decode = trial % 2 == 0
         rows = batch(rng, page, rng.choice([0, 640, 4800]), decode)
@@ -73,10 +73,10 @@ def test_attend_equals_torch(name, heads, page, limits):
             plan, n = backend.plan(rows), sum(row.count for row in rows)
         merged = torch.randn(n, q_heads + 2 * kv_heads, size, dtype=dtype, device=device)
         q, k, v = merged.split([q_heads, kv_heads, kv_heads], 1)
-        out = backend.attend(plan, 0, kv, q, k, v, size**-0.5, *LIMITS[limits])
+        out = backend.attend(plan, 0, kv, q, k, v, scoring)
         wide.k.copy_(kv.k), wide.v.copy_(kv.v)
         n = sum(row.count for row in rows)
         q, k, v = (x[:n].float() for x in (q, k, v))
-        want = truth.attend(truth.plan(rows), 0, wide, q, k, v, size**-0.5, *LIMITS[limits])
+        want = truth.attend(truth.plan(rows), 0, wide, q, k, v, scoring)
         error = (out[:n].float() - want).norm() / want.norm()
         assert error < 6e-3, f"trial {trial}: {error:.2e}"

@@ -157,7 +157,7 @@ def test_graphs_and_cascade_change_nothing_but_rounding(model_dir, attention):
         with Engine(
             device="cuda", dtype="bfloat16", attention=attention, cuda_graphs=graphs
         ) as engine:
-            engine._core.attention.least = 1  # these few tokens would not be worth a group
+            engine._core.runner.attention.least = 1  # these few tokens would not be worth a group
             engine.generate(prefix, {"max_new_tokens": 0})
             results = engine.generate(prompts, params, return_logprob=True)
             engine.check()

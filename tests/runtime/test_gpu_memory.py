@@ -56,13 +56,13 @@ def test_out_of_memory_is_no_end(monkeypatch):
         want = [r["output_ids"] for r in engine.generate(prompts, params)]
         engine.cache.flush()
         core = engine._core
-        forward = core.model.forward
+        forward = core.runner.model.forward
 
         def small(batch, kv, attention):
             if len(batch.ids) > 300:
                 raise torch.OutOfMemoryError("too large")
             return forward(batch, kv, attention)
 
-        monkeypatch.setattr(core.model, "forward", small)
+        monkeypatch.setattr(core.runner.model, "forward", small)
         assert [r["output_ids"] for r in engine.generate(prompts, params)] == want
         engine.check()

@@ -157,7 +157,7 @@ def test_match_knows_images(engine, here):
 def test_expanded_ids_are_taken_as_they_are(engine, here):
     prompt = f"See {here} there"
     ids = engine.prompt_ids(prompt, picture(7))
-    assert ids.count(engine._core.model.image_token_id) > 1
+    assert ids.count(engine._core.runner.model.image_token_id) > 1
     text = engine.generate(prompt, GREEDY, image_data=[picture(7)])
     again = engine.generate(ids, GREEDY, image_data=[picture(7)])
     assert text["output_ids"] == again["output_ids"]
@@ -201,7 +201,7 @@ def test_a_model_without_vision_says_so():
 
 
 def test_a_failing_tower_fails_only_its_request(engine, here, monkeypatch):
-    model = engine._core.model
+    model = engine._core.runner.model
     encode = model.encode
 
     def fail(prepared):
@@ -224,7 +224,7 @@ def test_a_failing_tower_fails_only_its_request(engine, here, monkeypatch):
 
 
 def test_a_small_feature_cache_only_costs_time(engine, here):
-    features = engine._core.features
+    features = engine._core.runner.features
     features._known.most = 0
     prompt = f"{here} and {here}"
     first = engine.generate(prompt, GREEDY, image_data=[picture(1), picture(2)])

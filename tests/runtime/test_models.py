@@ -202,7 +202,7 @@ def test_padded_logits_are_never_sampled(tmp_path, model_dir):
 
 def test_the_fused_decoder_is_the_plain_one(engine):
     """With the kernels' references: the same text, and logits as near as rounding lets them be."""
-    model = engine._core.model
+    model = engine._core.runner.model
     prompts = ["The old man walked to the", "2, 4, 6, 8,", "Once upon a time"]
     params = {"temperature": 0, "max_new_tokens": 16}
     found = []

@@ -126,7 +126,7 @@ def test_a_processor_that_raises_fails_its_request_alone(engine):
 
 def test_broken_logits_fail_their_request_alone(engine, monkeypatch):
     """Fault injection: NaN in the first row of one step."""
-    model = engine._core.model
+    model = engine._core.runner.model
     real, calls = model.forward, []
 
     def broken(*args):

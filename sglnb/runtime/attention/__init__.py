@@ -1,15 +1,15 @@
 """Attention over the paged KV pool: one interface, several backends."""
 
-from .base import AttentionBackend, Row
-from .deterministic import DeterministicAttention
+from .base import AttentionBackend, RecordableAttention, Row, Scoring
 from .plan import Plan, make_plan
 from .torch_backend import TorchAttention
 
 __all__ = [
     "AttentionBackend",
-    "DeterministicAttention",
     "Plan",
+    "RecordableAttention",
     "Row",
+    "Scoring",
     "TorchAttention",
     "make_plan",
 ]

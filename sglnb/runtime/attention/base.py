@@ -27,6 +27,19 @@ class Row(NamedTuple):
     """``slots`` as half-open runs of consecutive slots."""
 
 
+class Scoring(NamedTuple):
+    """How a layer turns queries and keys into weights."""
+
+    scale: float
+    """Factor of the scores."""
+    window: int | None = None
+    """Each position sees only the last ``window`` positions."""
+    softcap: float | None = None
+    """Scores become ``softcap * tanh(score / softcap)``."""
+    sinks: torch.Tensor | None = None
+    """[query heads] score of one more key whose value is 0 (GPT-OSS)."""
+
+
 class AttentionBackend(ABC):
     """Writes new keys and values into the pool and attends over it.
 
@@ -35,36 +48,11 @@ class AttentionBackend(ABC):
 
     name: str
     """What users call it: ``Engine(attention=...)``."""
-    capacity = 0
-    """Positions, of all rows together, that a fixed plan has room for."""
-    least = 1 << 62
-    """Reads of one token's KV in one layer that rows must save together to be read as a group
-    (:mod:`.cascade`). Below, one more kernel and a merge cost more than they save."""
 
     @abstractmethod
     def plan(self, rows: list[Row]) -> Any:
         """Everything about a batch that is the same in each layer. Its ``new_slots`` [N] int64
         say where the new tokens' keys and values go."""
-
-    def fixed_plan(self, size: int, shared: bool) -> Any | None:
-        """A plan for ``size`` rows with one new token each whose tables stay at one address, so
-        that a CUDA graph can be made of the step; None when this backend has none.
-
-        Args:
-            shared: rows that begin with the same KV are read once.
-        """
-        return None
-
-    def refill(self, plan: Any, rows: list[Row], groups: Sequence[Group]) -> None:
-        """Put the tables of another step's rows into a fixed plan.
-
-        Args:
-            groups: rows that begin alike, in the order of ``rows`` and before all others.
-        """
-        raise NotImplementedError
-
-    def release(self) -> None:  # noqa: B027  (nothing to give back is the rule)
-        """Give back what is kept on the device between steps."""
 
     @abstractmethod
     def attend(
@@ -75,10 +63,7 @@ class AttentionBackend(ABC):
         q: torch.Tensor,
         k: torch.Tensor | None,
         v: torch.Tensor | None,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         """Causal attention of each row's new tokens over all of its positions.
 
@@ -86,11 +71,37 @@ class AttentionBackend(ABC):
             q: [N, query heads, head size], rotated.
             k, v: [N, key heads, head size] of the new tokens, rotated; None when they are in the
                 pool already.
-            scale: factor of the scores.
-            window: each position sees only the last ``window`` positions.
-            softcap: scores become ``softcap * tanh(score / softcap)``.
-            sinks: [query heads] score of one more key whose value is 0 (GPT-OSS).
 
         Returns:
             [N, query heads, head size].
+        """
+
+    def release(self) -> None:  # noqa: B027  (nothing to give back is the rule)
+        """Give back what is kept on the device between steps."""
+
+
+class RecordableAttention(AttentionBackend):
+    """A backend whose decode steps can be recorded as CUDA graphs (:mod:`..graphs`): the tables
+    of such a step stay at one address and are filled anew."""
+
+    capacity: int
+    """Positions, of all rows together, that a fixed plan has room for."""
+    least: int
+    """Reads of one token's KV in one layer that rows must save together to be read as a group
+    (:mod:`.cascade`). Below, one more kernel and a merge cost more than they save."""
+
+    @abstractmethod
+    def fixed_plan(self, size: int, shared: bool) -> Any:
+        """A plan for ``size`` rows with one new token each, to be filled by :meth:`refill`.
+
+        Args:
+            shared: rows that begin with the same KV are read once.
+        """
+
+    @abstractmethod
+    def refill(self, plan: Any, rows: list[Row], groups: Sequence[Group]) -> None:
+        """Put the tables of a step's rows into a fixed plan.
+
+        Args:
+            groups: rows that begin alike, in the order of ``rows`` and before all others.
         """

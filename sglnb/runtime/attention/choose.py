@@ -10,6 +10,7 @@ import torch
 
 from ..progress import Progress
 from .base import AttentionBackend
+from .deterministic import DeterministicAttention
 from .torch_backend import TorchAttention
 
 BACKENDS = ("auto", "flashinfer", "triton", "torch")
@@ -23,6 +24,7 @@ def make_attention(
     page_size: int,
     token_bytes: int,
     progress: Progress,
+    deterministic: bool = False,
 ) -> AttentionBackend:
     """The backend called ``name``; "auto" takes the fastest that is there and fits.
 
@@ -32,10 +34,13 @@ def make_attention(
         page_size: of the pool.
         token_bytes: of one token's KV in one layer.
         progress: told of what takes long.
+        deterministic: take the one whose bits do not depend on the batch, whatever ``name``.
 
     Raises:
         ValueError: the backend cannot serve this model on this machine.
     """
+    if deterministic:
+        return DeterministicAttention(device)
     if name == "auto":
         name = next(n for n in BACKENDS[1:] if obstacle(n, device, dtype, head_dim) is None)
     reason = obstacle(name, device, dtype, head_dim)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from ..kv_cache import KVCache
-from .base import AttentionBackend, Row
+from .base import AttentionBackend, Row, Scoring
 
 KEYS = 64
 """Keys are read in multiples of this."""
@@ -94,13 +94,14 @@ class DeterministicAttention(AttentionBackend):
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
+        scale, window, softcap, sinks = scoring
         if softcap or sinks is not None:
-            raise NotImplementedError("deterministic attention has no soft cap and no sinks")
+            raise ValueError(
+                "deterministic: this model's attention has a soft cap or sinks, which are not "
+                "computed in tiles; use deterministic=False"
+            )
         kv.write(layer, plan.new_slots, k, v)
         heads, (n_heads, dim) = k.shape[1], q.shape[1:]
         group = n_heads // heads

@@ -19,7 +19,7 @@ import torch
 
 from ..kv_cache import KVCache
 from ..progress import Progress
-from .base import AttentionBackend, Row
+from .base import RecordableAttention, Row, Scoring
 from .cascade import Group, find_groups
 from .tables import TableBuilder, Tables, clip
 
@@ -83,7 +83,7 @@ class FlashPlan:
     """Its tables stay where they are; see :meth:`FlashInferAttention.fixed_plan`."""
 
 
-class FlashInferAttention(AttentionBackend):
+class FlashInferAttention(RecordableAttention):
     """FlashInfer's batch prefill and decode kernels (fa2).
 
     Args:
@@ -193,11 +193,9 @@ class FlashInferAttention(AttentionBackend):
         q: torch.Tensor,
         k: torch.Tensor | None,
         v: torch.Tensor | None,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
+        scale, window, softcap, sinks = scoring
         if sinks is not None:
             raise ValueError(
                 "attention: 'flashinfer' does not compute this model's attention sinks; use "

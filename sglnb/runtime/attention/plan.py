@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from .base import Row
+from .tables import clip
 
 MIN_SEGMENT = 512
 """Least tokens, counted once for each row that reads them, that make a segment. Below, one more
@@ -85,9 +86,9 @@ def make_plan(rows: list[Row], device: torch.device) -> Plan:
         reads.append((at, at + row.count))
         if row.count > 1:
             causal.append((at, at + row.count))
-            visible.append(_clip(row.runs, row.start))
+            visible.append(clip(row.runs, 0, row.start))
         else:  # the one new token is written first, and sees itself
-            visible.append(_clip(row.runs, row.start + 1))
+            visible.append(clip(row.runs, 0, row.start + 1))
         at += row.count
     plan = Plan(rows, torch.tensor(new_slots, device=device), causal=causal)
 
@@ -110,17 +111,6 @@ def make_plan(rows: list[Row], device: torch.device) -> Plan:
     parts = len(plan.segments) + len(plan.causal) + (plan.scattered is not None)
     plan.merge = parts > 1
     return plan
-
-
-def _clip(runs: list[tuple[int, int]], n: int) -> list[tuple[int, int]]:
-    """The first ``n`` slots of ``runs``."""
-    out = []
-    for start, stop in runs:
-        if n <= 0:
-            break
-        out.append((start, min(stop, start + n)))
-        n -= stop - start
-    return out
 
 
 def _share(

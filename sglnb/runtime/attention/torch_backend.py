@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..kv_cache import KVCache
-from .base import AttentionBackend, Row
+from .base import AttentionBackend, Row, Scoring
 from .local import LocalPlan, make_local_plan
 from .plan import Plan, make_plan
 
@@ -31,30 +31,27 @@ class TorchAttention(AttentionBackend):
         q: torch.Tensor,
         k: torch.Tensor | None,
         v: torch.Tensor | None,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         if k is None:
             k, v = kv.k[layer][plan.new_slots], kv.v[layer][plan.new_slots]
         else:
             kv.write(layer, plan.new_slots, k, v)
         keys, values = kv.k[layer], kv.v[layer]
-        if window is not None and window >= plan.longest:
-            window = None
-        if softcap or window is not None:
-            out = self._local(plan, keys, values, q, scale, window, softcap, sinks is not None)
+        if scoring.window is not None and scoring.window >= plan.longest:
+            scoring = scoring._replace(window=None)
+        if scoring.softcap or scoring.window is not None:
+            out = self._local(plan, keys, values, q, scoring)
         else:
-            out = self._whole(plan, keys, values, q, k, v, scale, sinks is not None)
-        if sinks is not None:  # a key without a value takes its share of the sum, no more
-            out.add(slice(None), torch.zeros_like(q), sinks.expand(q.shape[:2]))
+            out = self._whole(plan, keys, values, q, k, v, scoring)
+        if scoring.sinks is not None:  # a key without a value takes its share of the sum, no more
+            out.add(slice(None), torch.zeros_like(q), scoring.sinks.expand(q.shape[:2]))
         return out.result
 
-    def _whole(self, plan, keys, values, q, k, v, scale, lse_needed) -> _Merge:
+    def _whole(self, plan, keys, values, q, k, v, scoring: Scoring) -> _Merge:
         """Each query sees all that is before it."""
-        heads = k.shape[1]
-        out = _Merge(q, plan.merge or lse_needed)
+        heads, scale = k.shape[1], scoring.scale
+        out = _Merge(q, plan.merge or scoring.sinks is not None)
         for segment in plan.segments:
             part = q[segment.queries]
             folded = _fold(part, heads)
@@ -66,27 +63,29 @@ class TorchAttention(AttentionBackend):
             o, lse = _sdpa(*(x[own].transpose(0, 1)[None] for x in (q, k, v)), scale, causal=True)
             out.add(own, o[0].transpose(0, 1), lse[0].transpose(0, 1))
         if plan.scattered is not None:
-            self._scattered(plan.scattered, keys, values, q, scale, None, out)
+            self._scattered(plan.scattered, keys, values, q, scoring, out)
         return out
 
-    def _local(self, plan, keys, values, q, scale, window, softcap, lse_needed) -> _Merge:
+    def _local(self, plan, keys, values, q, scoring: Scoring) -> _Merge:
         """Windows and capped scores; see :mod:`.local`."""
+        window = scoring.window
         if window not in plan.local:
             plan.local[window] = make_local_plan(plan.rows, window, self.device)
         local: LocalPlan = plan.local[window]
         parts = len(local.blocks) + (local.scattered is not None)
-        out = _Merge(q, parts > 1 or lse_needed)
+        out = _Merge(q, parts > 1 or scoring.sinks is not None)
         for block in local.blocks:
             part = q[block.queries].transpose(0, 1)[None]
             k, v = (x[block.slots].transpose(0, 1)[None] for x in (keys, values))
-            o, lse = _sdpa(part, k, v, scale, block.mask[None, None], softcap=softcap)
+            mask = block.mask[None, None]
+            o, lse = _sdpa(part, k, v, scoring.scale, mask, softcap=scoring.softcap)
             out.add(block.queries, o[0].transpose(0, 1), lse[0].transpose(0, 1))
         if local.scattered is not None:
-            self._scattered(local.scattered, keys, values, q, scale, softcap, out)
+            self._scattered(local.scattered, keys, values, q, scoring, out)
         return out
 
     @staticmethod
-    def _scattered(scattered, keys, values, q, scale, softcap, out: _Merge) -> None:
+    def _scattered(scattered, keys, values, q, scoring: Scoring, out: _Merge) -> None:
         """One query a row, each over its own padded slots."""
         part = q[scattered.queries]  # [rows, query heads, head size]
         rows, n_heads, dim = part.shape
@@ -95,9 +94,9 @@ class TorchAttention(AttentionBackend):
             part.view(rows, heads, n_heads // heads, dim),
             keys[scattered.slots].transpose(1, 2),
             values[scattered.slots].transpose(1, 2),
-            scale,
+            scoring.scale,
             mask=scattered.mask,
-            softcap=softcap,
+            softcap=scoring.softcap,
         )
         out.add(scattered.queries, o.reshape(part.shape), lse.reshape(rows, n_heads))
 

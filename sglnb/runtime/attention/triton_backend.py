@@ -20,7 +20,7 @@ from sglnb.kernels.extend import extend_attention
 from sglnb.kernels.items import Heads, RowPlan
 
 from ..kv_cache import KVCache
-from .base import AttentionBackend, Row
+from .base import RecordableAttention, Row, Scoring
 from .cascade import Group, find_groups
 from .tables import TableBuilder, Tables, clip
 
@@ -61,7 +61,7 @@ class TritonPlan:
     """A fixed plan that reads common prefixes once."""
 
 
-class TritonAttention(AttentionBackend):
+class TritonAttention(RecordableAttention):
     """The kernels of :mod:`sglnb.kernels`.
 
     Args:
@@ -163,11 +163,9 @@ class TritonAttention(AttentionBackend):
         q: torch.Tensor,
         k: torch.Tensor | None,
         v: torch.Tensor | None,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
+        scale, window, softcap, sinks = scoring
         if k is not None:
             kv.write(layer, plan.new_slots, k, v)
         if window is not None and window >= plan.longest and not plan.fixed:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..attention import AttentionBackend
+from ..attention import AttentionBackend, Scoring
 from ..kv_cache import KVCache
 from ..lora_batch import Target
 from .base import Batch, Model
@@ -85,10 +85,7 @@ class _Serve:
             _padded(q, heads * group, size),
             _padded(k, heads, size),
             _padded(v, heads, size),
-            layer.scale,
-            layer.window,
-            layer.softcap,
-            options.get("s_aux"),
+            Scoring(layer.scale, layer.window, layer.softcap, options.get("s_aux")),
         )
         return out[:, : q.shape[1], : v.shape[2]]
 

@@ -18,7 +18,7 @@ from sglnb.kernels.rmsnorm import add_rmsnorm, rmsnorm
 from sglnb.kernels.rotary_write import rotary_write
 from sglnb.kernels.silu_mul import silu_mul
 
-from ..attention import AttentionBackend
+from ..attention import AttentionBackend, Scoring
 from ..kv_cache import KVCache
 from ..lora_batch import Target, add_lora
 from .base import Batch, Model, context_limit
@@ -66,10 +66,9 @@ class LlamaModel(Model):
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.vocab_size = config.vocab_size
         self.context_length = context_limit(config)
-        self.window = _window(config)
         self.eps = config.rms_norm_eps
         self.dtype, self.device = hf.dtype, hf.device
-        self.scale = self.head_dim**-0.5
+        self._scoring = Scoring(self.head_dim**-0.5, _window(config))
         self._silu = silu
         self._fused = self.device.type == "cuda" and find_spec("triton") is not None
         self._inner: int = config.intermediate_size
@@ -105,7 +104,7 @@ class LlamaModel(Model):
             pool = kv.k[i], kv.v[i]
             slots = batch.plan.new_slots
             rotary_write(qkv, self._cos, self._sin, batch.positions, slots, *pool, q, heads)
-            h = attention.attend(batch.plan, i, kv, q, None, None, self.scale, self.window)
+            h = attention.attend(batch.plan, i, kv, q, None, None, self._scoring)
             h = h.flatten(1)
             out = layer.out(h)
             add_lora(batch.adapters, (i, "out"), h, out)
@@ -181,7 +180,7 @@ class LlamaModel(Model):
             qk = torch.cat([self._rms(q, layer.q_norm), self._rms(k, layer.k_norm)], 1)
         qk = _rotate(qk, cos, sin)
         q, k = qk.split([self.heads, self.kv_heads], 1)
-        h = attention.attend(batch.plan, i, kv, q, k, v, self.scale, self.window)
+        h = attention.attend(batch.plan, i, kv, q, k, v, self._scoring)
         return h.reshape(n, -1)
 
     def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
