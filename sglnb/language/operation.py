@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import GenerationAborted, GenerationError, describe, one_line
+from .errors import GenerationError, describe, one_line
 from .ir import (
     SglExpr,
     SglExprList,
@@ -20,6 +20,7 @@ from .ir import (
 )
 
 if TYPE_CHECKING:
+    from .checkpoints import Checkpoint
     from .executor import StreamExecutor
 
 MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd)
@@ -35,18 +36,40 @@ class Operation:
 
     Attributes:
         stamp: the run's count of stops when it was queued.
+        first: it begins a step, see :mod:`.checkpoints`. depth: number of open ``with`` blocks.
+        mark: the state as it was before it began; None as long as it waits.
+        halted: why it alone is to be stopped, None if it is not.
         parked: the queue waits for its completion.
         error: why it failed or was dropped.
         requests: what it has in flight.
         taken: its text is part of the state's by now.
     """
 
-    __slots__ = ("done", "error", "expr", "owner", "parked", "requests", "stamp", "taken")
+    __slots__ = (
+        "__weakref__",
+        "depth",
+        "done",
+        "error",
+        "expr",
+        "first",
+        "halted",
+        "mark",
+        "owner",
+        "parked",
+        "requests",
+        "stamp",
+        "taken",
+    )
 
-    def __init__(self, expr: SglExpr, owner: StreamExecutor, stamp: int):
+    def __init__(
+        self, expr: SglExpr, owner: StreamExecutor, stamp: int, first: bool = False, depth: int = 0
+    ):
         self.expr = expr
         self.owner = owner
         self.stamp = stamp
+        self.first, self.depth = first, depth
+        self.mark: Checkpoint | None = None
+        self.halted: BaseException | None = None
         self.done = False
         self.parked = False
         self.error: GenerationError | None = None
@@ -83,9 +106,12 @@ class Operation:
             what = describe("gen" if isinstance(expr, SglGen) else "select", expr.name, where)
         else:
             what = repr(expr)
-        verb = "was stopped" if kind is GenerationAborted else "failed"
         return kind(
-            f"{what} {verb}: {one_line(problem)}", name=self.variable, where=where, cause=problem
+            f"{what} {kind.verb}: {one_line(problem)}",
+            name=self.variable,
+            where=where,
+            cause=problem,
+            executor=self.owner,
         )
 
 

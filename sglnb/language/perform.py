@@ -3,7 +3,6 @@ requests complete them later, on the engine's thread."""
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,9 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .loops import TIMERS
 from .operation import Operation
+from .reading import when
 from .sampling import resolve
 from .scoring import Scoring
 
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
 
 def perform(ex: StreamExecutor, op: Operation) -> None:
     """Do ``op``, or start it if it takes a request. Raises what goes wrong."""
+    timeout = getattr(op.expr, "timeout", None)
+    if timeout is not None:
+        TIMERS.later(timeout, op, partial(_time_out, timeout=timeout))
     _ACTIONS[type(op.expr)](ex, op)
+
+
+def _time_out(op: Operation, timeout: float) -> None:
+    op.owner.halt_operation(op, TimeoutError(f"it took more than {timeout:g} s"))
 
 
 # -- text, roles and variables: done at once -----------------------------------------------
@@ -72,7 +80,7 @@ def _role_end(ex: StreamExecutor, op: Operation) -> None:
 
 def _scope_begin(ex: StreamExecutor, op: Operation) -> None:
     with ex.lock:
-        ex.scopes[op.expr.name] = len(ex.text_)
+        ex.scopes = {**ex.scopes, op.expr.name: len(ex.text_)}
     ex.complete(op)
 
 
@@ -80,7 +88,8 @@ def _scope_end(ex: StreamExecutor, op: Operation) -> None:
     if op.expr.name not in ex.scopes:
         raise RequestAborted("a stop has dropped the scope's beginning")
     with ex.lock:
-        text = ex.text_[ex.scopes.pop(op.expr.name) :]
+        text = ex.text_[ex.scopes[op.expr.name] :]
+        ex.scopes = {name: start for name, start in ex.scopes.items() if name != op.expr.name}
     ex.store(op, text)
     ex.complete(op)
 
@@ -93,13 +102,13 @@ def _set_variable(ex: StreamExecutor, op: Operation) -> None:
 def _variable(ex: StreamExecutor, op: Operation) -> None:
     """Append another state's variable: at once if it is there, else when it comes."""
     source, name = op.expr.source.stream_executor, op.expr.name
-    once = threading.Lock()
 
-    def look() -> None:
-        waits = name in source.table.pending and source is not ex
-        if waits or op.done or not once.acquire(blocking=False):
+    def there() -> bool:
+        return op.done or source is ex or name not in source.table.pending
+
+    def append() -> None:
+        if op.done:
             return
-        source.unwatch(look)
         with source.lock:
             value, known = source.variables.get(name), name in source.variables
             problem = None if known else source.missing(name)
@@ -109,8 +118,7 @@ def _variable(ex: StreamExecutor, op: Operation) -> None:
             ex.fail(op, problem)
         ex.complete(op)
 
-    source.watch(look)
-    look()
+    when(source, there, append)
 
 
 def _fork(ex: StreamExecutor, op: Operation) -> None:
@@ -164,10 +172,10 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
 
 
 def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
-    """Remember a request, unless its run was stopped while it was sent."""
+    """Remember a request, unless it was to be stopped while it was sent."""
     if request not in op.requests:
         op.requests.append(request)
-    if op.done or op.stamp < ex.run.stops:
+    if op.done or op.halted is not None or op.stamp < ex.run.stops:
         request.abort()
 
 
@@ -189,6 +197,7 @@ def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
     if op.done:
         return
     problem = request.error
+    ex.family.count(request.meta_info)
     with ex.lock:
         ex.text_ += request.text
         op.taken = True

@@ -15,6 +15,7 @@ from .backend import Backend, check_backend, dispatcher_of, get_default_backend
 from .chat_template import chat_template_of
 from .errors import one_line
 from .executor import StreamExecutor
+from .family import Family
 from .waiting import wait_until
 
 _current: ContextVar[ProgramRun | None] = ContextVar("sglnb_run", default=None)
@@ -65,10 +66,13 @@ class ProgramRun:
         label: str = "",
         index: int = 0,
         parent: StreamExecutor | None = None,
+        family: Family | None = None,
     ) -> StreamExecutor:
         """A new state of this run, without text."""
         sid = f"{self.id}.{next(self._numbers)}"
-        executor = StreamExecutor(self, sid, defaults, label=label, index=index, parent=parent)
+        executor = StreamExecutor(
+            self, sid, defaults, label=label, index=index, parent=parent, family=family
+        )
         with self._cond:
             if self.active:  # later ones are not waited for: the run is about to end
                 self._open.add(executor)
@@ -153,6 +157,13 @@ def current_run() -> ProgramRun | None:
     """The run whose body is being executed here, None outside of programs."""
     run = _current.get()
     return run if run is not None and run.active else None
+
+
+def run_for(executor: StreamExecutor) -> ProgramRun:
+    """The run of a state that is taken from ``executor``: the one that is going on here on the
+    same backend, else its own."""
+    here = current_run()
+    return here if here is not None and here.backend is executor.run.backend else executor.run
 
 
 def open_run(

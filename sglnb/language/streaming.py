@@ -7,8 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import GenerationError
 from .operation import Operation
+from .opqueue import again
 from .waiting import SLICE_SECONDS
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def text_iter(ex: StreamExecutor, name: str | None = None) -> Iterator[str]:
             else:
                 news.wait(SLICE_SECONDS)
         if look.error is not None:
-            raise _fresh(look.error)
+            raise again(look.error)
     except KeyboardInterrupt:
         ex.run.abort()
         raise
@@ -117,13 +117,9 @@ async def text_async_iter(
             else:
                 await news.wait()
         if look.error is not None:
-            raise _fresh(look.error)
+            raise again(look.error)
     except asyncio.CancelledError:  # Ctrl-C in a cell with a top-level await comes as this
         ex.run.abort()
         raise
     finally:
         ex.unwatch(tell)
-
-
-def _fresh(error: BaseException) -> BaseException:
-    return error.again() if isinstance(error, GenerationError) else error

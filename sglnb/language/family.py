@@ -1,0 +1,85 @@
+"""The states of one program: the one it began with and all its branches. They are timed,
+counted and stopped together, apart from the other programs of their run."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import GenerationTimeout
+from .loops import TIMERS
+
+if TYPE_CHECKING:
+    from .executor import StreamExecutor
+
+
+class Usage(NamedTuple):
+    """Tokens of a program's requests that are over. ``tokens`` were written by the model,
+    ``forced`` of them by the constraint alone; of ``prompt`` tokens, ``cached`` were found in
+    the cache."""
+
+    tokens: int = 0
+    prompt: int = 0
+    cached: int = 0
+    forced: int = 0
+
+
+class Family:
+    """What the states of one program have in common.
+
+    Args:
+        timeout: seconds, from now on, after which what is going on is stopped.
+    """
+
+    def __init__(self, timeout: float | None = None):
+        self.members: weakref.WeakSet[StreamExecutor] = weakref.WeakSet()
+        self.usage = Usage()
+        self.began = time.monotonic()
+        self.ended: float | None = None
+        self.over = False
+        """Whether the program's body is over."""
+        self._expired: TimeoutError | None = None
+        if timeout is not None:
+            TIMERS.later(timeout, self, lambda family: family._expire(timeout))
+
+    def count(self, meta_info: Mapping[str, Any]) -> None:
+        """A request is over. Called under no lock by one thread, the engine's."""
+        self.usage = Usage(
+            self.usage.tokens + meta_info.get("completion_tokens", 0),
+            self.usage.prompt + meta_info.get("prompt_tokens", 0),
+            self.usage.cached + meta_info.get("cached_tokens", 0),
+            self.usage.forced + meta_info.get("forced_tokens", 0),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """From the beginning to the end, or to now."""
+        return (self.ended or time.monotonic()) - self.began
+
+    def halt(self, problem: BaseException) -> None:
+        """Stop what is in flight and drop what is queued, as of ``problem``."""
+        for executor in list(self.members):
+            executor.halt(problem)
+
+    def check(self) -> None:
+        """Raise GenerationTimeout in a body that goes on after its time."""
+        if self._expired is not None and not self.over:
+            raise GenerationTimeout(
+                f"the program ran out of time: {self._expired}",
+                name=None,
+                where=None,
+                cause=self._expired,
+            )
+
+    def _expire(self, timeout: float) -> None:
+        self._expired = TimeoutError(f"the program's {timeout:g} s are over")
+        self.halt(self._expired)
+
+
+def check_timeout(timeout: Any) -> None:
+    """ValueError unless ``timeout`` is a number of seconds above 0, or None."""
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and 0 < timeout < float("inf")):
+        raise ValueError(f"timeout: must be a number of seconds above 0, or None, got {timeout!r}")
