@@ -17,6 +17,7 @@ from .api import (
     user_end,
     video,
 )
+from .async_state import AsyncProgramState, AsyncProgramStateGroup
 from .backend import Backend, get_default_backend, set_default_backend
 from .cell import finish_run, start_state, wait_run
 from .choices import (
@@ -26,7 +27,15 @@ from .choices import (
     token_length_normalized,
     unconditional_likelihood_normalized,
 )
-from .errors import BranchError, GenerationAborted, GenerationError, UnknownVariable
+from .errors import (
+    BatchInterrupted,
+    BranchError,
+    GenerationAborted,
+    GenerationError,
+    GenerationTimeout,
+    PromptTooLong,
+    UnknownVariable,
+)
 from .group import ProgramStateGroup
 from .ir import (
     SglConstantText,
@@ -45,15 +54,22 @@ from .ir import (
 from .program import SglFunction, function
 from .state import ProgramState
 
+load_state = ProgramState.load
+
 __all__ = [
+    "AsyncProgramState",
+    "AsyncProgramStateGroup",
     "Backend",
+    "BatchInterrupted",
     "BranchError",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
     "GenerationAborted",
     "GenerationError",
+    "GenerationTimeout",
     "ProgramState",
     "ProgramStateGroup",
+    "PromptTooLong",
     "SglConstantText",
     "SglExpr",
     "SglExprList",
@@ -79,6 +95,7 @@ __all__ = [
     "get_default_backend",
     "greedy_token_selection",
     "image",
+    "load_state",
     "select",
     "set_default_backend",
     "start_state",

@@ -8,6 +8,7 @@ from typing import Any
 from ..runtime.images import load_image
 from ..runtime.video import load_frames
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
+from .family import check_timeout
 from .ir import (
     SglExpr,
     SglExprList,
@@ -57,6 +58,7 @@ def gen(
     regex: str | None = None,
     jump_forward: bool | None = None,
     lora: str | None = None,
+    timeout: float | None = None,
 ) -> SglGen | SglSelect:
     """Let the model write, and keep the text as variable ``name``.
 
@@ -81,13 +83,19 @@ def gen(
         regex: the text must match this pattern as a whole.
         jump_forward: write text that the constraint forces without asking the model.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
+        timeout: seconds from when it is sent. After them it is stopped, who waits for it gets a
+            GenerationTimeout, and what was appended after it is dropped; the text so far is
+            kept and the state can go on.
 
     Raises:
         ValueError: a value out of range. ConstraintError: the regex does not parse.
     """
     where = caller()
     _check_name(name)
+    check_timeout(timeout)
     if choices is not None:
+        if timeout is not None:
+            raise ValueError("timeout: cannot be combined with choices, which write nothing")
         if regex is not None or dtype is not None:
             raise ValueError("choices: cannot be combined with regex or dtype")
         return _select(name, choices, temperature or 0.0, choices_method, where)
@@ -130,7 +138,7 @@ def gen(
     except ValueError as error:
         renamed = str(error).replace("max_new_tokens", "max_tokens")
         raise type(error)(renamed.replace("min_new_tokens", "min_tokens")) from None
-    return SglGen(name, params, dtype_name(dtype), where)
+    return SglGen(name, params, dtype_name(dtype), where, timeout)
 
 
 def gen_int(name: str | None = None, max_tokens: int | None = None, **params: Any) -> SglGen:

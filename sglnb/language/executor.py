@@ -68,7 +68,7 @@ class StreamExecutor(OperationQueue):
         self.adopted = parent is None
         self.origin = START
         self.family = family or Family()
-        self.family.members.add(self)
+        self.family.add(self)
         if parent is not None:
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
@@ -299,5 +299,6 @@ class StreamExecutor(OperationQueue):
     def on_end(self) -> None:
         """Tell the log and the run."""
         error = one_line(self.error_) if self.error_ is not None else ""
+        self.family.ended_one(self)
         self.run.backend.events.emit(StateEnded(state=self.sid, run=self.run.id, error=error))
         self.run.executor_ended(self, error)

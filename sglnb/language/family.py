@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import GenerationTimeout
+from .errors import stop_kind
 from .loops import TIMERS
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ class Family:
         self.usage = Usage()
         self.began = time.monotonic()
         self.ended: float | None = None
+        self._going: set[str] = set()
         self.over = False
         """Whether the program's body is over."""
-        self._expired: TimeoutError | None = None
+        self._problem: BaseException | None = None
         if timeout is not None:
             TIMERS.later(timeout, self, lambda family: family._expire(timeout))
 
@@ -58,24 +59,39 @@ class Family:
         """From the beginning to the end, or to now."""
         return (self.ended or time.monotonic()) - self.began
 
-    def halt(self, problem: BaseException) -> None:
-        """Stop what is in flight and drop what is queued, as of ``problem``."""
+    def ended_one(self, executor: StreamExecutor) -> None:
+        """Nothing more is expected of ``executor``. With the last one all is over."""
+        self._going.discard(executor.sid)
+        if not self._going:
+            self.over, self.ended = True, self.ended or time.monotonic()
+
+    def add(self, executor: StreamExecutor) -> None:
+        """``executor`` is one of these states from now on."""
+        self.members.add(executor)
+        self._going.add(executor.sid)
+
+    def stop(self, problem: BaseException) -> None:
+        """Stop what is in flight, drop what is queued, and let the body append no more."""
+        self._problem = self._problem or problem
         for executor in list(self.members):
             executor.halt(problem)
 
-    def check(self) -> None:
-        """Raise GenerationTimeout in a body that goes on after its time."""
-        if self._expired is not None and not self.over:
-            raise GenerationTimeout(
-                f"the program ran out of time: {self._expired}",
-                name=None,
-                where=None,
-                cause=self._expired,
-            )
+    def check(self, executor: StreamExecutor) -> None:
+        """Raise in a body that goes on after it was stopped."""
+        if self._problem is None or self.over:
+            return
+        kind = stop_kind(self._problem)
+        raise kind(
+            f"the program {kind.verb}: {self._problem}",
+            name=None,
+            where=None,
+            cause=self._problem,
+            executor=executor,
+        )
 
     def _expire(self, timeout: float) -> None:
-        self._expired = TimeoutError(f"the program's {timeout:g} s are over")
-        self.halt(self._expired)
+        if self.ended is None:
+            self.stop(TimeoutError(f"the program's {timeout:g} s are over"))
 
 
 def check_timeout(timeout: Any) -> None:

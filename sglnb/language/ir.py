@@ -104,10 +104,12 @@ class SglGen(SglExpr):
         sampling_params: dict[str, Any] | None = None,
         dtype: str | None = None,
         where: Where = None,
+        timeout: float | None = None,
     ):
         self.name = name
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
+        self.timeout = timeout
         self.where = where or caller()
 
     def __repr__(self) -> str:

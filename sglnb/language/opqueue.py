@@ -106,7 +106,7 @@ class OperationQueue:
             raise again(self.error_)
         if stopped_too:
             self.run.check_not_stopped()
-            self.family.check()
+            self.family.check(self)
 
     def _enqueue(self, exprs: list[SglExpr], step: bool) -> bool:
         """Append to the queue (under ``lock``). True: the caller has to pump."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .checkpoints import Checkpoint
+from .images import for_api
 from .ir import SglSetVariable, SglVarScopeEnd
 from .operation import Operation
 
@@ -112,6 +113,24 @@ def everything(ex: StreamExecutor) -> Steps[None]:
     """Until all that was appended, and a body that goes on elsewhere, is done."""
     mine = ex.in_body
     yield Until(ex, lambda: ex.idle and (mine or not ex.body_going))
+
+
+def text(ex: StreamExecutor) -> Steps[str]:
+    """All text; after a failure the text up to there."""
+    yield from everything(ex)
+    return ex.text_
+
+
+def messages(ex: StreamExecutor) -> Steps[list[dict[str, Any]]]:
+    """The closed messages in the form of the OpenAI API."""
+    yield from everything(ex)
+    return [for_api(message) for message in ex.messages_]
+
+
+def error(ex: StreamExecutor) -> Steps[BaseException | None]:
+    """What went wrong."""
+    yield from everything(ex)
+    return ex.error_
 
 
 def variable(ex: StreamExecutor, name: str) -> Steps[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import uuid
@@ -179,13 +180,22 @@ def open_run(
     return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
 
 
+OWN_ERRORS = (Exception, asyncio.CancelledError, GeneratorExit)
+"""Errors of a program that leave alone the run that it is part of."""
+
+
 def close_run(
     run: ProgramRun, own: bool, executors: list[StreamExecutor], error: BaseException | None = None
 ) -> None:
-    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own."""
+    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own, and so
+    is the cancellation of the task that it was part of."""
+    for executor in executors:
+        executor.family.over = True
+        if isinstance(error, asyncio.CancelledError):
+            executor.family.stop(RequestAborted("the program was cancelled"))
     if own:
         run.finish(error)
-    elif error is not None and not isinstance(error, Exception):
+    elif error is not None and not isinstance(error, OWN_ERRORS):
         run.abort()
     for executor in executors:
         executor.end()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from . import display, reading
+from .backend import Backend
 from .checkpoints import Checkpoint
 from .executor import StreamExecutor
 from .group import ProgramStateGroup
-from .images import for_api
 from .ir import (
     SglExpr,
     SglRoleBegin,
@@ -22,6 +23,7 @@ from .ir import (
 )
 from .reading import wait
 from .run import run_for
+from .save import load, save
 from .streaming import text_async_iter, text_iter
 
 
@@ -138,19 +140,16 @@ class ProgramState:
 
     def text(self) -> str:
         """All text, waited for. After a failure: the text up to there."""
-        self.sync()
-        return self.stream_executor.text_
+        return wait(reading.text(self.stream_executor))
 
     def messages(self) -> list[dict[str, Any]]:
         """The closed messages in the form of the OpenAI API, waited for. Where there are images,
         the content is a list of parts; images are ``data:`` URIs."""
-        self.sync()
-        return [for_api(message) for message in self.stream_executor.messages_]
+        return wait(reading.messages(self.stream_executor))
 
     def error(self) -> BaseException | None:
         """What went wrong, waited for; None when all is well."""
-        self.sync()
-        return self.stream_executor.error_
+        return wait(reading.error(self.stream_executor))
 
     def sync(self) -> None:
         """Wait until everything appended is done. Raises nothing of what went wrong."""
@@ -211,6 +210,36 @@ class ProgramState:
             ValueError: there are fewer steps, or they reach out of an open ``with`` block.
         """
         wait(reading.undo(self.stream_executor, n))
+
+    # -- keeping ---------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The state as JSON, waited for; written to ``path``, too, if one is given.
+
+        It holds text, messages, images, variables and their meta_info, what went wrong, the
+        run's sampling options, and the places that :meth:`at`, :meth:`before` and :meth:`undo`
+        go to; not ``ret_value``. Tuples come back as lists.
+
+        Raises:
+            ValueError: a variable (it is named) holds something that JSON cannot.
+        """
+        self.sync()
+        return save(self.stream_executor, path)
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], backend: Backend | None = None) -> ProgramState:
+        """The state that :meth:`save` made, to go on with.
+
+        Args:
+            source: the file's path, or the JSON itself.
+            backend: where it goes on; None takes the default backend. The text is kept as it
+                is, with the chat template of the model that it was made with.
+
+        Raises:
+            FileNotFoundError: there is no such file. ValueError: it is no saved state, is
+                damaged or of another version, or has images that the model cannot take.
+        """
+        return cls(load(source, backend))
 
     # -- the run and what it looks like ----------------------------------------------------
 
