@@ -68,6 +68,13 @@ class OperationQueue:
         return not self._busy
 
     @property
+    def settled(self) -> bool:
+        """Whether all that has come of operations so far is in the checkpoints, too."""
+        op = self._current
+        half_done = op is not None and not op.done and op.error is not None
+        return not self.table.writes and not half_done
+
+    @property
     def failed(self) -> bool:
         """Whether the state has failed for good. A stopped state has not: it can go on."""
         return self.error_ is not None and not isinstance(self.error_, STOPPED)

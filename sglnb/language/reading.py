@@ -173,7 +173,7 @@ def _made(ex: StreamExecutor, name: str) -> Steps[None]:
 def at(ex: StreamExecutor, name: str) -> Steps[Checkpoint]:
     """The state right after ``name`` was made. Raises as :func:`variable`."""
     yield from _made(ex, name)
-    yield Until(ex, lambda: ex.adopted)
+    yield Until(ex, lambda: ex.adopted and ex.settled)
     with ex.lock:
         point = ex.tip.of(name)
         if name not in ex.variables or point is None or not point.writes:
@@ -193,7 +193,7 @@ def before(ex: StreamExecutor, name: str) -> Steps[Checkpoint]:
 
     def began() -> bool:
         waits = op is not None and ex.table.pending.get(name) is op
-        return ex.adopted and (not waits or _beginning(ex, op) is not None)
+        return ex.adopted and ex.settled and (not waits or _beginning(ex, op) is not None)
 
     yield Until(ex, began)
     with ex.lock:
