@@ -19,7 +19,7 @@ from .api import (
 )
 from .async_state import AsyncProgramState, AsyncProgramStateGroup
 from .backend import Backend, get_default_backend, set_default_backend
-from .cell import finish_run, start_state, wait_run
+from .cell import finish_run, finish_run_async, start_state, wait_run
 from .choices import (
     ChoicesDecision,
     ChoicesSamplingMethod,
@@ -88,6 +88,7 @@ __all__ = [
     "assistant_begin",
     "assistant_end",
     "finish_run",
+    "finish_run_async",
     "function",
     "gen",
     "gen_int",

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -58,6 +59,7 @@ class ProgramRun:
         self.failure: BaseException | None = None
         self._cond = threading.Condition()
         self._ended = False
+        self._on_end: list[Callable[[], None]] = []
         backend.events.emit(RunStarted(run=self.id, title=title))
 
     def new_executor(
@@ -127,6 +129,16 @@ class ProgramRun:
             # Who waits for the end finds this event in the log.
             self.backend.events.emit(RunEnded(run=self.id, error=self._error))
             self._cond.notify_all()
+        for call in self._on_end:
+            call()
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """``call()`` at the end, on whatever thread, or now; it must be quick and not raise."""
+        with self._cond:
+            if not self._ended:
+                self._on_end.append(call)
+                return
+        call()
 
     @property
     def done(self) -> bool:

@@ -231,7 +231,7 @@ def test_one_bad_row_never_loses_the_others(threads):
     with pytest.raises(TypeError, match="wrong"):
         states[5]["x"]
     assert backend.kinds().count("run_started") == backend.kinds().count("run_ended") == 1
-    assert threading.active_count() < 20
+    assert sum(t.name.startswith("sglnb-batch") for t in threading.enumerate()) <= len(rows)
 
 
 def test_batches_of_lists_and_of_nothing(backend):
