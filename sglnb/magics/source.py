@@ -59,14 +59,15 @@ def await_async_cells(lines: list[str]) -> list[str]:
     a top-level await do, and the kernel is not blocked. One in the background is not awaited."""
     if not lines or not lines[0].startswith(_CALL):
         return lines
-    line, body = (ast.literal_eval(arg) for arg in ast.parse("".join(lines)).body[0].value.args[1:])
-    if "--bg" in line.split():
-        return lines
     try:
-        awaits = _awaits(compile(body, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
-    except (SyntaxError, ValueError):  # which the magic will tell
-        awaits = False
-    return ["await " + lines[0], *lines[1:]] if awaits else lines
+        match ast.parse("".join(lines)).body:
+            case [ast.Expr(ast.Call(args=[_, ast.Constant(str(line)), ast.Constant(str(body))]))]:
+                code = compile(body, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                if _awaits(code) and "--bg" not in line.split():
+                    return ["await " + lines[0], *lines[1:]]
+    except (SyntaxError, ValueError):
+        pass  # the magic will tell
+    return lines
 
 
 def register(shell: InteractiveShell, line: str, body: str) -> str:
