@@ -3,6 +3,7 @@ counted and stopped together, apart from the other programs of their run."""
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -34,46 +35,56 @@ class Family:
     """
 
     def __init__(self, timeout: float | None = None):
-        self.members: weakref.WeakSet[StreamExecutor] = weakref.WeakSet()
         self.usage = Usage()
         self.began = time.monotonic()
         self.ended: float | None = None
-        self._going: set[str] = set()
         self.over = False
         """Whether the program's body is over."""
+        self._lock = threading.Lock()
+        self._members: weakref.WeakSet[StreamExecutor] = weakref.WeakSet()
+        self._root = ""
+        self._going: set[str] = set()
         self._problem: BaseException | None = None
         if timeout is not None:
             TIMERS.later(timeout, self, lambda family: family._expire(timeout))
 
+    def add(self, executor: StreamExecutor) -> None:
+        """``executor`` is one of these states from now on; the first one has the body."""
+        with self._lock:
+            self._root = self._root or executor.sid
+            self._members.add(executor)
+            self._going.add(executor.sid)
+
+    def ended_one(self, executor: StreamExecutor) -> None:
+        """Nothing more is expected of ``executor``."""
+        with self._lock:
+            self._going.discard(executor.sid)
+            if executor.sid == self._root:
+                self.ended = time.monotonic()
+            if not self._going:
+                self.over = True
+
     def count(self, meta_info: Mapping[str, Any]) -> None:
-        """A request is over. Called under no lock by one thread, the engine's."""
-        self.usage = Usage(
-            self.usage.tokens + meta_info.get("completion_tokens", 0),
-            self.usage.prompt + meta_info.get("prompt_tokens", 0),
-            self.usage.cached + meta_info.get("cached_tokens", 0),
-            self.usage.forced + meta_info.get("forced_tokens", 0),
-        )
+        """A request is over."""
+        with self._lock:
+            self.usage = Usage(
+                self.usage.tokens + meta_info.get("completion_tokens", 0),
+                self.usage.prompt + meta_info.get("prompt_tokens", 0),
+                self.usage.cached + meta_info.get("cached_tokens", 0),
+                self.usage.forced + meta_info.get("forced_tokens", 0),
+            )
 
     @property
     def seconds(self) -> float:
-        """From the beginning to the end, or to now."""
+        """From the beginning until the body and its state's generations were over, or to now."""
         return (self.ended or time.monotonic()) - self.began
-
-    def ended_one(self, executor: StreamExecutor) -> None:
-        """Nothing more is expected of ``executor``. With the last one all is over."""
-        self._going.discard(executor.sid)
-        if not self._going:
-            self.over, self.ended = True, self.ended or time.monotonic()
-
-    def add(self, executor: StreamExecutor) -> None:
-        """``executor`` is one of these states from now on."""
-        self.members.add(executor)
-        self._going.add(executor.sid)
 
     def stop(self, problem: BaseException) -> None:
         """Stop what is in flight, drop what is queued, and let the body append no more."""
-        self._problem = self._problem or problem
-        for executor in list(self.members):
+        with self._lock:
+            self._problem = self._problem or problem
+            members = list(self._members)
+        for executor in members:
             executor.halt(problem)
 
     def check(self, executor: StreamExecutor) -> None:
@@ -90,7 +101,7 @@ class Family:
         )
 
     def _expire(self, timeout: float) -> None:
-        if self.ended is None:
+        if self._going:
             self.stop(TimeoutError(f"the program's {timeout:g} s are over"))
 
 

@@ -227,6 +227,21 @@ def test_a_table(threaded):
     out._repr_html_()
 
 
+def test_the_seconds_of_a_row_are_its_own():
+    backend = ScriptedBackend(
+        reply, mode="thread", delay=lambda c: 0.3 if "slow" in c.prompt else 0
+    )
+
+    @sgl.function
+    def program(s, q):
+        s += q + sgl.gen("a")
+        s.fork(2)  # which nobody joins
+        s["a"]
+
+    out = program.run_batch(pd.DataFrame({"q": ["a", "slow"]}), backend=backend)
+    assert out.seconds[0] < 0.2 < out.seconds[1]
+
+
 def test_strange_tables(threaded):
     @sgl.function
     def anything(s, **columns):
