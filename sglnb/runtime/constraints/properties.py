@@ -32,14 +32,13 @@ class Properties:
         self._spelled: dict[int, str] = {}
         self._seams: list[int] = []  # where in ``source`` a placeholder stands
         self._gone: list[int] = []  # characters that are missing behind it, in all
+        free = (c for c in range(_FIRST, 0x110000) if chr(c) not in source)
         out, at, length = [], 0, 0
         for match in _TOKEN.finditer(source):
             if match["property"] is None:
                 continue
             spelled, start = match[0], match.start()
-            code = next(
-                c for c in range(_FIRST, 0x110000) if chr(c) not in source and self._free(c)
-            )
+            code = next(free)
             try:
                 _holds(spelled)
             except regex.error:
@@ -51,9 +50,6 @@ class Properties:
             self._seams.append(length - 1)
             self._gone.append((self._gone or [0])[-1] + len(spelled) - 1)
         self.source = "".join([*out, source[at:]])
-
-    def _free(self, code: int) -> bool:
-        return code not in self._spelled
 
     def __contains__(self, code: int) -> bool:
         """Whether ``code`` is a placeholder."""
