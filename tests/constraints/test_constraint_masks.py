@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints import compile_constraint, masks
-from sglnb.runtime.constraints.choices import choices_dfa
-from sglnb.runtime.constraints.minimize import minimize
 
 
 def unpack(words: np.ndarray, size: int) -> np.ndarray:
@@ -209,20 +207,3 @@ def test_both_ways_of_walking_a_level_agree(tokenizer, monkeypatch, regex):
     for by_list, by_array in zip(*found, strict=True):
         np.testing.assert_array_equal(by_list.words, by_array.words)
         assert by_list.count == by_array.count
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.text("abc日", max_size=6), min_size=1, max_size=30))
-def test_choices_are_the_smallest_automaton_of_the_list(choices: list[str]):
-    dfa = choices_dfa(tuple(dict.fromkeys(choices)))
-    assert len(dfa) == len(minimize(dfa))
-    for text in [*choices, *(text + "a" for text in choices), *(text[:-1] for text in choices)]:
-        assert dfa.matches(text) == (text in choices), text
-
-
-def test_a_hundred_thousand_choices(tiny):
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefgh", k=rng.randint(3, 12))) for _ in range(100_000)]
-    constraint = compile_constraint(choices=words, tokenizer=tiny)
-    assert all(constraint.accepts(word) for word in words[:50])
-    assert not constraint.accepts("abcdefghabcdefgh")
