@@ -26,6 +26,7 @@ from .choices import (
     token_length_normalized,
     unconditional_likelihood_normalized,
 )
+from .compiled import CompiledFunction
 from .errors import BranchError, GenerationAborted, GenerationError, UnknownVariable
 from .group import ProgramStateGroup
 from .ir import (
@@ -42,18 +43,22 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .placeholders import SglArgument
 from .program import SglFunction, function
 from .state import ProgramState
+from .trace_graph import Trace, TraceError
 
 __all__ = [
     "Backend",
     "BranchError",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
+    "CompiledFunction",
     "GenerationAborted",
     "GenerationError",
     "ProgramState",
     "ProgramStateGroup",
+    "SglArgument",
     "SglConstantText",
     "SglExpr",
     "SglExprList",
@@ -67,6 +72,8 @@ __all__ = [
     "SglVarScopeBegin",
     "SglVarScopeEnd",
     "SglVariable",
+    "Trace",
+    "TraceError",
     "UnknownVariable",
     "assistant",
     "assistant_begin",

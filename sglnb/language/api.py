@@ -20,6 +20,7 @@ from .ir import (
     caller,
     check_unicode,
 )
+from .placeholders import SglArgument, SglImageArgument
 from .sampling import check, dtype_name, given
 
 
@@ -163,7 +164,7 @@ def select(
     return _select(name, choices, temperature, choices_method, caller())
 
 
-def image(source: Any) -> SglImage:
+def image(source: Any) -> SglImage | SglImageArgument:
     """An image, to stand where text can: ``s += user(image("cat.png") + "What is this?")``.
 
     It is read here and now; the state needs a model that takes images.
@@ -175,6 +176,8 @@ def image(source: Any) -> SglImage:
     Raises:
         ValueError: there is no such file, the URL cannot be fetched, or it is no image.
     """
+    if type(source) is SglArgument:  # a program is traced without its image
+        return SglImageArgument(source, caller())
     return SglImage(load_image(source, "image"), caller())
 
 

@@ -72,10 +72,7 @@ class ProgramStateGroup:
             BranchError: a branch failed and ``on_error`` is "raise".
             ValueError: an unknown ``mode`` or ``on_error``.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
-        if on_error not in ("raise", "keep"):
-            raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")
+        check_join(mode, on_error)
         executors = [state.stream_executor for state in self.states]
         for ex in executors:
             ex.sync()
@@ -132,3 +129,11 @@ class ProgramStateGroup:
 
     def __repr__(self) -> str:
         return f"ProgramStateGroup({len(self.states)} branches)"
+
+
+def check_join(mode: str, on_error: str) -> None:
+    """ValueError for arguments of :meth:`ProgramStateGroup.join` that are none."""
+    if mode not in MODES:
+        raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
+    if on_error not in ("raise", "keep"):
+        raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")

@@ -4,6 +4,7 @@ to do; nothing runs until a state executes them, and one expression may go to ma
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .choices import ChoicesSamplingMethod
@@ -46,7 +47,7 @@ def as_expr(value: Any) -> SglExpr:
     Raises:
         TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
-    if isinstance(value, str):
+    if issubclass(type(value), str):  # isinstance() would believe a placeholder of a trace
         check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
@@ -207,6 +208,28 @@ class SglSetVariable(SglExpr):
 
     def __repr__(self) -> str:
         return f"SetVariable({self.name!r})"
+
+
+class SglAwait(SglExpr):
+    """Something to do once operations of other states are done.
+
+    Args:
+        name: the variable that it sets, if any.
+        waits: the operations.
+        act: called with the executor and its operation; raises what goes wrong.
+        what: the same in words.
+    """
+
+    def __init__(
+        self, name: str | None, waits: list[Any], act: Callable[[Any, Any], None], what: str
+    ):
+        self.name = name
+        self.waits = waits
+        self.act = act
+        self.what = what
+
+    def __repr__(self) -> str:
+        return self.what
 
 
 class SglFork(SglExpr):

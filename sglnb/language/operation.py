@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import GenerationAborted, GenerationError, describe, one_line
 from .ir import (
+    SglAwait,
     SglExpr,
     SglExprList,
     SglFork,
@@ -22,7 +23,7 @@ from .ir import (
 if TYPE_CHECKING:
     from .executor import StreamExecutor
 
-MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd)
+MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd, SglAwait)
 HEAVY = (SglGen, SglSelect, SglFork)
 """Operations that tokenize or send requests: not for the engine's own thread."""
 
@@ -39,9 +40,13 @@ class Operation:
         error: why it failed or was dropped.
         requests: what it has in flight.
         taken: its text is part of the state's by now.
+        value, meta_info: what it has made, of its variable and for who waits for it.
     """
 
-    __slots__ = ("done", "error", "expr", "owner", "parked", "requests", "stamp", "taken")
+    __slots__ = (
+        "done", "error", "expr", "meta_info", "owner", "parked", "requests", "stamp", "taken",
+        "value",
+    )  # fmt: skip
 
     def __init__(self, expr: SglExpr, owner: StreamExecutor, stamp: int):
         self.expr = expr
@@ -52,6 +57,8 @@ class Operation:
         self.error: GenerationError | None = None
         self.requests: list[Any] = []
         self.taken = False
+        self.value: Any = None
+        self.meta_info: Any = None
 
     @property
     def variable(self) -> str | None:

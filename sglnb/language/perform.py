@@ -4,12 +4,14 @@ requests complete them later, on the engine's thread."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, RequestAborted
 from .images import parts, placeholder
 from .ir import (
+    SglAwait,
     SglConstantText,
     SglFork,
     SglGen,
@@ -93,23 +95,52 @@ def _set_variable(ex: StreamExecutor, op: Operation) -> None:
 def _variable(ex: StreamExecutor, op: Operation) -> None:
     """Append another state's variable: at once if it is there, else when it comes."""
     source, name = op.expr.source.stream_executor, op.expr.name
-    once = threading.Lock()
 
-    def look() -> None:
-        waits = name in source.table.pending and source is not ex
-        if waits or op.done or not once.acquire(blocking=False):
-            return
-        source.unwatch(look)
+    def append() -> None:
         with source.lock:
             value, known = source.variables.get(name), name in source.variables
             problem = None if known else source.missing(name)
-        if problem is None:
-            ex.append(str(value))
-        else:
+        if problem is not None:
+            raise problem
+        ex.append(str(value))
+
+    _when(ex, op, [source], lambda: name not in source.table.pending or source is ex, append)
+
+
+def _await(ex: StreamExecutor, op: Operation) -> None:
+    """Act once the operations that it waits for are done."""
+    waits = op.expr.waits
+    owners = list({id(wait.owner): wait.owner for wait in waits}.values())
+    _when(ex, op, owners, lambda: all(w.done for w in waits), lambda: op.expr.act(ex, op))
+
+
+def _when(
+    ex: StreamExecutor,
+    op: Operation,
+    sources: list[StreamExecutor],
+    ready: Callable[[], bool],
+    act: Callable[[], None],
+) -> None:
+    """Complete ``op`` by ``act`` as soon as its sources are ``ready``."""
+    once = threading.Lock()
+
+    def look() -> None:
+        if not (op.done or ready()) or not once.acquire(blocking=False):
+            return
+        for source in sources:
+            source.unwatch(look)
+        if op.done:  # stopped meanwhile
+            return
+        try:
+            act()
+        except RequestAborted as problem:
+            ex.stop(op, problem)
+        except Exception as problem:  # recorded: raised where the variable is read
             ex.fail(op, problem)
         ex.complete(op)
 
-    source.watch(look)
+    for source in sources:
+        source.watch(look)
     look()
 
 
@@ -253,6 +284,7 @@ _ACTIONS = {
     SglGen: _gen,
     SglSelect: _select,
     SglVariable: _variable,
+    SglAwait: _await,
     SglRoleBegin: _role_begin,
     SglRoleEnd: _role_end,
     SglVarScopeBegin: _scope_begin,

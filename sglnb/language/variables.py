@@ -33,6 +33,7 @@ class VariableTable:
 
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""
+        op.value, op.meta_info = value, meta_info
         name = op.variable
         if name is None:
             return
