@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RequestAborted
 from .errors import BranchError, GenerationError
 from .images import for_api, parts, placeholder
 from .ir import SglAwait, SglExpr
@@ -147,8 +148,12 @@ class GraphRun:
             for end in ends:
                 if end.error is None:
                     _append_parts(ex, end.value)
-        if node.expr == "raise" and any(end.error is not None for end in ends):
-            raise BranchError([end.error for end in ends])
+        errors = [end.error for end in ends]
+        for error in errors:
+            if isinstance(error, RequestAborted):
+                raise error.again()
+        if node.expr == "raise" and any(error is not None for error in errors):
+            raise BranchError(errors)
 
 
 def _read(node: Node, ex: StreamExecutor, op: Operation) -> None:

@@ -292,10 +292,10 @@ class Trace:
         return program_svg(self.to_dict())
 
     def to_html(self) -> str:
-        """The graph as HTML that needs no style sheet, script or network."""
-        from ..viz.program_graph import program_html
+        """The graph as one self-contained HTML page."""
+        from ..viz.program_graph import program_page
 
-        return program_html(self.to_dict())
+        return program_page(self.to_dict())
 
     def __repr__(self) -> str:
         from ..viz.program_graph import program_text
@@ -303,4 +303,6 @@ class Trace:
         return program_text(self.to_dict())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self.to_html()}
+        from ..viz.program_graph import program_html
+
+        return {"text/plain": repr(self), "text/html": program_html(self.to_dict())}

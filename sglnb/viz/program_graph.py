@@ -68,6 +68,15 @@ def program_html(graph: dict[str, Any]) -> str:
     return "".join([*parts, "</div>"])
 
 
+def program_page(graph: dict[str, Any]) -> str:
+    """:func:`program_html` as one page, which needs no network."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(graph['program'])}</title></head>"
+        f"<body>{program_html(graph)}</body></html>"
+    )
+
+
 def program_dot(graph: dict[str, Any]) -> str:
     """The graph for Graphviz: a box around each state, data edges dashed."""
     lines = [
@@ -86,7 +95,7 @@ def program_dot(graph: dict[str, Any]) -> str:
                 lines.append(f'    n{block["id"]} [label="{label}"{_look(block["kind"])}];')
         lines.append("  }")
     for start, end, kind in _edges(shown, inside):
-        look = ' [style=dashed, color="#0072B2", constraint=true]' if kind == "data" else ""
+        look = ' [style=dashed, color="#0072B2"]' if kind == "data" else ""
         lines.append(f"  n{start} -> n{end}{look};")
     return "\n".join([*lines, "}", ""])
 
