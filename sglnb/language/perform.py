@@ -121,14 +121,12 @@ def _when(
     ready: Callable[[], bool],
     act: Callable[[], None],
 ) -> None:
-    """Complete ``op`` by ``act`` as soon as its sources are ``ready``."""
+    """Complete ``op`` by ``act`` as soon as its sources are ``ready``. When that is later, the
+    dispatcher does it: a chain of states that wait for each other must not become a chain of
+    calls, least of all on the engine's thread."""
     once = threading.Lock()
 
-    def look() -> None:
-        if not (op.done or ready()) or not once.acquire(blocking=False):
-            return
-        for source in sources:
-            source.unwatch(look)
+    def finish() -> None:
         if op.done:  # stopped meanwhile
             return
         try:
@@ -139,6 +137,15 @@ def _when(
             ex.fail(op, problem)
         ex.complete(op)
 
+    def look() -> None:
+        if (op.done or ready()) and once.acquire(blocking=False):
+            for source in sources:
+                source.unwatch(look)
+            ex.run.dispatcher.post(finish)
+
+    if ready():
+        finish()
+        return
     for source in sources:
         source.watch(look)
     look()

@@ -152,6 +152,25 @@ def test_run_does_not_wait(held):
     assert state.text() == "1. <more>\n2. <more>\n<summary>"
 
 
+def test_a_long_chain_of_states_that_wait_for_each_other(held):
+    @sgl.function
+    def link(s, before):
+        s += "." + before
+
+    @sgl.function
+    def program(s):
+        s += sgl.gen("x")
+        text = s["x"]
+        for _ in range(600):
+            text = link.run(text).text()
+        s += text
+
+    state = program.compile(backend=held).run()
+    assert names(held) == ["x"]
+    held.release()
+    assert state.text() == "<x>" + "." * 600 + "<x>"
+
+
 # -- batches, arguments, options --------------------------------------------------------------
 
 
