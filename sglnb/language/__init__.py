@@ -46,7 +46,8 @@ from .ir import (
 from .placeholders import SglArgument
 from .program import SglFunction, function
 from .state import ProgramState
-from .trace_graph import Trace, TraceError
+from .trace_graph import Trace
+from .trace_node import TraceError
 
 __all__ = [
     "Backend",

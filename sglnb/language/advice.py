@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from .batch import rows_of
 from .errors import Where
 from .prefix import same_in_all
-from .trace_graph import Node, Trace
+from .trace_graph import Trace
+from .trace_node import Node
 
 
 class Advice(NamedTuple):

@@ -10,7 +10,8 @@ from .graph_run import GraphRun
 from .placeholders import is_plain
 from .program import SglFunction
 from .state import ProgramState
-from .trace_graph import Stop, Trace, TraceError
+from .trace_graph import Trace
+from .trace_node import Stop, TraceError
 from .trace_state import TraceState
 from .tracer import trace_program
 

@@ -14,7 +14,8 @@ from .ir import SglAwait, SglExpr
 from .operation import Operation
 from .placeholders import TracedValue, filled, placeholders
 from .state import ProgramState
-from .trace_graph import Node, Trace
+from .trace_graph import Trace
+from .trace_node import Node
 from .trace_state import TraceState
 
 if TYPE_CHECKING:

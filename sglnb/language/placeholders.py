@@ -16,7 +16,7 @@ from .errors import Where
 from .ir import SglExpr, SglExprList, as_expr
 
 if TYPE_CHECKING:
-    from .trace_graph import Node
+    from .trace_node import Node
     from .tracer import Tracer
 
 active_tracer: ContextVar[Tracer | None] = ContextVar("sglnb_tracer", default=None)

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 from ..errors import EngineError
 from .backend import Backend, check_backend, get_default_backend
 from .placeholders import SglArgument
-from .trace_graph import Constant, Trace
+from .trace_graph import Trace
+from .trace_node import Constant
 from .tracer import trace_program
 from .waiting import SLICE_SECONDS
 

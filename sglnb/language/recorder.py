@@ -28,7 +28,7 @@ from .placeholders import (
     is_plain,
     placeholders,
 )
-from .trace_graph import Node
+from .trace_node import Node
 
 if TYPE_CHECKING:
     from .tracer import Tracer

@@ -13,7 +13,8 @@ from .errors import Where, one_line
 from .ir import caller
 from .placeholders import SglArgument, active_tracer
 from .recorder import Recorder
-from .trace_graph import CONSTANT, Node, Stop, Trace, TracedState
+from .trace_graph import Trace
+from .trace_node import CONSTANT, Node, Stop, TracedState
 from .trace_state import TraceState
 
 if TYPE_CHECKING:
