@@ -12,12 +12,16 @@ from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, RequestArrived
 from .arguments import number
 from .constraints import Constraint, compile_constraint
+from .constraints.budget import check_budget
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
 from .lora_registry import LoraRegistry
 from .report import Report
 from .request import Request
 from .sampling_params import SamplingParams
+
+_MAX_SOURCE = 2_000
+"""Characters of a constraint's source in an event."""
 
 
 class Intake:
@@ -75,10 +79,12 @@ class Intake:
             **labels,
         )
         source = ""
-        if params.regex is not None or params.choices is not None:
+        if any(given is not None for given in params.constraint.values()):
             constraint = self._compile(params)
-            request.cursor = constraint.start()
-            source = f"{constraint.kind}: {constraint.source}"
+            if not (params.stop or params.stop_regex or params.stop_token_ids):
+                check_budget(constraint, params.max_new_tokens)
+            request.constraint, request.cursor = constraint, constraint.start()
+            source = _told(constraint)
         if params.jump_forward is None:
             params.jump_forward = self._jump_forward
         if request.seed is None:
@@ -114,15 +120,19 @@ class Intake:
 
     def _compile(self, params: SamplingParams) -> Constraint:
         constraint = compile_constraint(
-            regex=params.regex, choices=params.choices, tokenizer=self._tokenizer
+            **params.constraint,
+            whitespace=params.whitespace,
+            lenient=params.lenient,
+            tokenizer=self._tokenizer,
         )
         if constraint not in self._compiled:
             self._compiled.add(constraint)
+            graph = constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
-                    source=f"{constraint.kind}: {constraint.source}",
+                    source=_told(constraint),
                     states=constraint.n_states,
-                    compressed_states=len(constraint.graph().compressed.nodes),
+                    compressed_states=None if graph is None else len(graph.compressed.nodes),
                     seconds=constraint.compile_ms / 1e3,
                 )
             )
@@ -163,3 +173,11 @@ class Intake:
             )
         params.max_new_tokens = min(params.max_new_tokens, room)
         params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
+
+
+def _told(constraint: Constraint) -> str:
+    """The constraint for the log: a schema can be long."""
+    source = constraint.source
+    if len(source) > _MAX_SOURCE:
+        source = source[: _MAX_SOURCE - 1] + "…"
+    return f"{constraint.kind}: {source}"

@@ -1,0 +1,301 @@
+"""Constraints that are no regular language: grammars and JSON schemas, through llguidance.
+
+llguidance parses with Earley over a lexer of regex derivatives and computes each mask when it
+is asked for. Compiling takes about a millisecond, whatever the vocabulary; what it knows of
+itself is one *matcher*, which a request copies. It never raises: a matcher that meets an error
+holds it from then on, so nothing is given to it that it has not allowed.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable
+from typing import NamedTuple
+
+import llguidance
+import numpy as np
+
+from sglnb.errors import ConstraintError
+from sglnb.runtime.constraints.base import Constraint, Cursor
+from sglnb.runtime.constraints.spelling import RECENT, Spelling, common_prefix
+from sglnb.runtime.constraints.vocabulary import Vocabulary
+from sglnb.runtime.tokenizer import Tokenizer
+
+HEAD = '%llguidance {"no_forcing": true}\n'
+"""Before each grammar: a mask allows whatever the grammar does, not only the canonical tokens of
+a forced text. Those are what :meth:`LLGCursor.forced_tokens` is for."""
+
+_SPECIAL = b"\xff"
+"""Begins a special token among forced bytes."""
+_ENDLESS = 20_000
+"""A text of more bytes than this that is forced from the start on is taken to have no end."""
+
+
+class LLGEngine:
+    """llguidance's view of one tokenizer: the legal tokens as bytes, special ones by name."""
+
+    def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary):
+        self.vocabulary = vocabulary
+        self.spelling = Spelling(vocabulary, tokenizer)
+        size = vocabulary.size
+        # It wants an end of text; a tokenizer without one gets an id past its own.
+        self.eos_ids = vocabulary.eos_ids or [size]
+        wrapper = llguidance.TokenizerWrapper(_Tokens(tokenizer, self))
+        self.tokenizer = llguidance.LLTokenizer(
+            wrapper, n_vocab=max(size, *(i + 1 for i in self.eos_ids)), eos_token=self.eos_ids
+        )
+        self.only_eos = self._pack(vocabulary.eos_ids)
+        self._known = self._pack(range(size))
+
+    def _pack(self, ids) -> np.ndarray:
+        bits = np.zeros(-(-self.vocabulary.size // 32) * 32, dtype=bool)
+        bits[list(ids)] = True
+        return np.frombuffer(np.packbits(bits, bitorder="little").tobytes(), dtype="<i4")
+
+    def words(self, mask: bytes) -> np.ndarray:
+        """A mask of llguidance in our own length: nothing past the vocabulary."""
+        return np.frombuffer(mask, dtype="<i4", count=len(self._known)) & self._known
+
+
+class _Tokens:
+    """What llguidance asks of a tokenizer. It holds the real one weakly: the two know each
+    other, and what llguidance holds is out of the garbage collector's sight."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, engine: LLGEngine):
+        vocabulary, table = engine.vocabulary, tokenizer.token_bytes
+        self.eos_token_id = engine.eos_ids[0]
+        self.tokens = [
+            b"" if cut is None else raw for cut, raw in zip(vocabulary.cuts, table, strict=True)
+        ]
+        self.special_token_ids = []
+        for i, (raw, piece) in enumerate(zip(table, tokenizer.pieces, strict=True)):
+            if raw is None and piece != f"<unused {i}>":
+                self.tokens[i] = piece.encode()
+                self.special_token_ids.append(i)
+        if engine.eos_ids[0] == vocabulary.size:
+            self.tokens.append(b"<end of text>")
+            self.special_token_ids.append(vocabulary.size)
+        self._spelling = weakref.ref(engine.spelling)
+
+    def __call__(self, text: bytes) -> list[int]:
+        spelling = self._spelling()
+        ids = [] if spelling is None else spelling.spell(text.decode())
+        if -1 in ids:
+            raise ValueError("the tokenizer has no token for some bytes of the text")
+        return ids
+
+
+class LLGConstraint(Constraint):
+    """A grammar in llguidance's own form, compiled for one tokenizer.
+
+    Args:
+        grammar: Lark, with :data:`HEAD`.
+        warnings: what it does not enforce.
+        check: raises ConstraintError for a finished text that breaks what is not enforced.
+        engine, tokenizer: of the model.
+
+    Raises:
+        ConstraintError: the grammar does not compile, or no text can satisfy it.
+    """
+
+    n_states = None
+
+    def __init__(
+        self,
+        kind: str,
+        source: str,
+        grammar: str,
+        engine: LLGEngine,
+        tokenizer: Tokenizer,
+        *,
+        warnings: tuple[str, ...] = (),
+        check: Callable[[str], None] | None = None,
+    ):
+        self.kind, self.source, self.warnings = kind, source, warnings
+        self.compile_ms = 0.0
+        self.engine, self.tokenizer = engine, tokenizer
+        self._check = check
+        self._matcher = llguidance.LLMatcher(engine.tokenizer, grammar, log_level=0)
+        raise_error(self._matcher, kind)
+        self._matcher.compute_bitmask()  # finds what can never begin, and warms up every copy
+        if self._matcher.is_error():
+            raise ConstraintError(f"{kind}: no text can satisfy it: {source[:200]!r}")
+        forced = self._matcher.compute_ff_bytes().partition(_SPECIAL)[0]
+        if len(forced) > _ENDLESS:
+            raise ConstraintError(
+                f"{kind}: its texts have no end, a rule calls itself with no way out (more than "
+                f"{_ENDLESS:,} bytes are certain): {source[:200]!r}"
+            )
+        self.least_bytes = len(forced)
+
+    def start(self) -> LLGCursor:
+        return LLGCursor(self, self._matcher.deep_copy())
+
+    def accepts(self, text: str) -> bool:
+        ids = self.engine.spelling.spell(text)
+        matcher = self._matcher.deep_copy()
+        return -1 not in ids and matcher.try_consume_tokens(ids) == len(ids) and _ends(matcher)
+
+    def graph(self) -> None:
+        """None: an Earley parser has no fixed states to draw."""
+
+    def check(self, text: str) -> None:
+        if self._check is not None:
+            self._check(text)
+
+
+class _Mask(NamedTuple):
+    words: np.ndarray
+    count: int
+
+
+class LLGCursor(Cursor):
+    """A place in an :class:`LLGConstraint`. The end of the text is kept here: the matcher only
+    ever takes tokens before it."""
+
+    __slots__ = ("_constraint", "_mask", "_matcher", "_past")
+
+    def __init__(self, constraint: LLGConstraint, matcher: llguidance.LLMatcher):
+        self._constraint = constraint
+        self._matcher = matcher
+        self._past: list[bool] = []  # for each token whether it was the end of the text
+        self._mask: _Mask | None = None
+
+    @property
+    def _ended(self) -> bool:
+        return bool(self._past) and self._past[-1]
+
+    @property
+    def _legal(self) -> _Mask:
+        if self._mask is None:
+            engine = self._constraint.engine
+            words = engine.only_eos
+            if not self._ended:
+                words = engine.words(self._matcher.compute_bitmask())
+                raise_error(self._matcher, self._constraint.kind)
+                words.setflags(write=False)
+            self._mask = _Mask(words, int.from_bytes(words.tobytes(), "little").bit_count())
+        return self._mask
+
+    def allowed(self) -> np.ndarray:
+        return self._legal.words
+
+    @property
+    def allowed_count(self) -> int:
+        return self._legal.count
+
+    def allows(self, token: int) -> bool:
+        constraint = self._constraint
+        if token in constraint.engine.vocabulary.eos_ids and self.is_final:
+            return True
+        return (
+            not self._ended
+            and 0 <= token < constraint.engine.vocabulary.size
+            and self._matcher.validate_tokens([token]) == 1
+        )
+
+    def advance(self, token: int) -> None:
+        if not self.allows(token):
+            constraint = self._constraint
+            raise ConstraintError(
+                f"token {token} is not allowed after {len(self._past)} tokens of the "
+                f"{constraint.kind} constraint {constraint.source[:80]!r}"
+            )
+        ends = self.is_final and token in self._constraint.engine.vocabulary.eos_ids
+        if not ends:
+            self._matcher.consume_token(token)
+            raise_error(self._matcher, self._constraint.kind)
+        self._past.append(ends)
+        self._mask = None
+
+    def rollback(self, n: int) -> None:
+        if not 0 <= n <= len(self._past):
+            raise ValueError(f"rollback: {n} tokens asked for, {len(self._past)} were taken")
+        if n:
+            self._matcher.rollback(self._past[-n:].count(False))
+            raise_error(self._matcher, self._constraint.kind)
+            del self._past[-n:]
+            self._mask = None
+
+    def copy(self) -> LLGCursor:
+        twin = LLGCursor(self._constraint, self._matcher.deep_copy())
+        twin._past, twin._mask = self._past.copy(), self._mask
+        return twin
+
+    def forced(self) -> str:
+        if self._ended:
+            return ""
+        text = self._matcher.compute_ff_bytes().partition(_SPECIAL)[0]
+        return _whole(text) if not _is_continuation(text) else ""
+
+    def forced_tokens(self, recent_ids: list[int]) -> list[int]:
+        if self._ended:
+            return []
+        ids = self._matcher.compute_ff_tokens()
+        table = self._constraint.tokenizer.token_bytes
+        if len(self._past) < RECENT and ids and all(table[i] is not None for i in ids):
+            ids = self._after_prompt(ids, tuple(recent_ids[-RECENT:]))
+        return self._up_to_a_character(ids)
+
+    def _after_prompt(self, ids: list[int], recent: tuple[int, ...]) -> list[int]:
+        """``ids`` as far as they are canonical behind the prompt, which llguidance has not
+        seen."""
+        text = b"".join(self._constraint.tokenizer.token_bytes[i] for i in ids)
+        if _is_continuation(text) or len(_whole(text).encode()) != len(text):
+            return ids
+        spelling = self._constraint.engine.spelling
+        joint = spelling.after(spelling.text_of(recent), text.decode())
+        return ids if joint is None else common_prefix(ids, joint)
+
+    def _up_to_a_character(self, ids: list[int]) -> list[int]:
+        """``ids`` without those that would end inside a character."""
+        table = self._constraint.tokenizer.token_bytes
+        raw, whole = b"", 0
+        for n, token in enumerate(ids, 1):
+            raw += table[token] or b""
+            if len(_whole(raw).encode()) == len(raw):
+                raw, whole = b"", n
+        return ids[:whole]
+
+    @property
+    def is_final(self) -> bool:
+        return self._ended or _ends(self._matcher)
+
+    @property
+    def done(self) -> bool:
+        return self._ended or (self._matcher.is_stopped() and _ends(self._matcher))
+
+    @property
+    def state(self) -> None:
+        """None: there is no number for it."""
+
+
+def raise_error(matcher: llguidance.LLMatcher, kind: str) -> None:
+    """Raise the error that ``matcher`` holds, if any, in one line."""
+    if matcher.is_error():
+        raise ConstraintError(f"{kind}: {told(matcher.get_error())}")
+
+
+def told(message: str) -> str:
+    """What llguidance says, without the listing of the grammar and its own state behind it."""
+    text = re.split(r"\n<state>|\n +\d+ \|", message)[0]
+    text = text.split(". Enable 'coerce_one_of'")[0]
+    text = re.sub(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?", "", text)
+    return " ".join(text.replace("^", " ").split())
+
+
+def _ends(matcher: llguidance.LLMatcher) -> bool:
+    return matcher.is_accepting() and not matcher.is_error()
+
+
+def _whole(raw: bytes) -> str:
+    """The characters of ``raw``, less one that is only begun at its end."""
+    return raw.decode(errors="ignore")
+
+
+def _is_continuation(raw: bytes) -> bool:
+    """Whether ``raw`` begins inside a character."""
+    return bool(raw) and raw[0] & 0xC0 == 0x80
