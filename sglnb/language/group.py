@@ -10,6 +10,7 @@ from ..events import StateJoined
 from .errors import BranchError
 from .images import as_expression, parts
 from .ir import SglExpr, SglSetVariable
+from .values import EachForm
 
 if TYPE_CHECKING:
     from .state import ProgramState
@@ -107,7 +108,9 @@ class ProgramStateGroup:
             values = [ex.variables[name] if ex else None for ex in mine]
             metas = [ex.meta_info.get(name) if ex else None for ex in mine]
             known = metas if any(m is not None for m in metas) else None
-            self.src_state.stream_executor.submit(SglSetVariable(name, values, known))
+            forms = [ex.table.forms.get(name) if ex else None for ex in mine]
+            form = EachForm(forms) if any(f is not None for f in forms) else None
+            self.src_state.stream_executor.submit(SglSetVariable(name, values, known, form))
 
     def _end(self) -> None:
         for state in self.states:

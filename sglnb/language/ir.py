@@ -13,6 +13,7 @@ from .errors import Where
 if TYPE_CHECKING:
     from ..runtime.images import Image
     from .state import ProgramState
+    from .values import Form
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -97,7 +98,8 @@ class SglExprList(SglExpr):
 
 class SglGen(SglExpr):
     """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
-    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None."""
+    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``form`` makes a value of
+    the text."""
 
     def __init__(
         self,
@@ -105,8 +107,10 @@ class SglGen(SglExpr):
         sampling_params: dict[str, Any] | None = None,
         dtype: str | None = None,
         where: Where = None,
+        form: Form | None = None,
     ):
         self.name = name
+        self.form = form
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
         self.where = where or caller()
@@ -199,11 +203,18 @@ class SglVarScopeEnd(SglExpr):
 
 
 class SglSetVariable(SglExpr):
-    """Give variable ``name`` a value; no text."""
+    """Give variable ``name`` a value; no text. ``form`` is as for :class:`SglGen`."""
 
-    def __init__(self, name: str, value: Any, meta_info: Any = None):
+    def __init__(
+        self,
+        name: str,
+        value: Any,
+        meta_info: Any = None,
+        form: Form | None = None,
+    ):
         self.name = name
         self.value = value
+        self.form = form
         self.meta_info = meta_info
 
     def __repr__(self) -> str:

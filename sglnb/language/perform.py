@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError, RequestAborted
+from ..errors import ConstraintError, EngineError, RequestAborted
 from .images import parts, placeholder
 from .ir import (
     SglAwait,
@@ -27,6 +27,7 @@ from .ir import (
 from .operation import Operation
 from .sampling import resolve
 from .scoring import Scoring
+from .values import JsonForm
 
 if TYPE_CHECKING:
     from .executor import StreamExecutor
@@ -212,21 +213,34 @@ def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
 def _on_update(ex: StreamExecutor, op: Operation, request: Any) -> None:
     """On the engine's thread: quick, and nothing is raised."""
     if request.done:
-        try:
-            _finish_gen(ex, op, request)
-        except Exception as problem:  # recorded: the engine's thread must go on
-            ex.fail(op, problem)
-            ex.complete(op)
+        form = op.expr.form
+        if isinstance(form, JsonForm) and form.must_check(request.meta_info):
+            ex.run.dispatcher.post(partial(_end_gen, ex, op, request))  # it may take a while
+        else:
+            _end_gen(ex, op, request)
         return
     if not op.requests:  # the news came before submit() returned
         op.requests.append(request)
     ex.updated()
 
 
+def _end_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
+    try:
+        _finish_gen(ex, op, request)
+    except Exception as problem:  # recorded: the thread, the engine's or not, must go on
+        ex.fail(op, problem)
+        ex.complete(op)
+
+
 def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
     if op.done:
         return
-    problem = request.error
+    problem, form = request.error, op.expr.form
+    if isinstance(form, JsonForm) and form.must_check(request.meta_info):
+        try:
+            form.check(request.text)
+        except ConstraintError as broken:
+            problem = broken
     with ex.lock:
         ex.text_ += request.text
         op.taken = True

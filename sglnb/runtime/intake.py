@@ -81,7 +81,7 @@ class Intake:
         source = ""
         if any(given is not None for given in params.constraint.values()):
             constraint = self._compile(params)
-            if not (params.stop or params.stop_regex or params.stop_token_ids):
+            if not self._may_be_cut(params):
                 check_budget(constraint, params.max_new_tokens)
             request.constraint, request.cursor = constraint, constraint.start()
             source = _told(constraint)
@@ -137,6 +137,17 @@ class Intake:
                 )
             )
         return constraint
+
+    def _may_be_cut(self, params: SamplingParams) -> bool:
+        """Whether a stop may end the text before its constraint does, on purpose. Special tokens
+        do not: no constraint writes them as text."""
+        table = self._tokenizer.token_bytes
+        special = {p for p, raw in zip(self._tokenizer.pieces, table, strict=True) if raw is None}
+        return (
+            bool(params.stop_regexes)
+            or not special.issuperset(params.stop_strings)
+            or any(table[i] is not None for i in params.stop_token_ids or ())
+        )
 
     def _check_ids(self, params: SamplingParams) -> None:
         """Refuse parameters that name a token which does not exist, and several texts."""

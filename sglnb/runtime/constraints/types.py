@@ -52,7 +52,9 @@ def read_json(kind: Any, text: str) -> Any:
 
 def type_name(kind: Any) -> str:
     """``list[int]``, ``Person``."""
-    return kind.__name__ if isinstance(kind, type) and not _arguments(kind) else str(kind)
+    if isinstance(kind, type) and not _arguments(kind):
+        return kind.__name__
+    return str(kind).replace("typing.", "").replace("__main__.", "")
 
 
 def _schema(kind: Any, name: str) -> dict[str, Any]:
