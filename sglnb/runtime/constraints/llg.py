@@ -8,6 +8,7 @@ holds it from then on, so nothing is given to it that it has not allowed.
 
 from __future__ import annotations
 
+import itertools
 import re
 import weakref
 from collections.abc import Callable
@@ -232,13 +233,33 @@ class LLGCursor(Cursor):
         return _whole(text) if not _is_continuation(text) else ""
 
     def forced_tokens(self, recent_ids: list[int]) -> list[int]:
-        if self._ended:
-            return []
-        ids = self._matcher.compute_ff_tokens()
+        # The bytes first: without "forcing" the tokens are those of the bytes it knows of.
+        raw = b"" if self._ended else self._matcher.compute_ff_bytes()
+        ids = self._matcher.compute_ff_tokens() if raw else []
         table = self._constraint.tokenizer.token_bytes
-        if len(self._past) < RECENT and ids and all(table[i] is not None for i in ids):
-            ids = self._after_prompt(ids, tuple(recent_ids[-RECENT:]))
+        if ids and _SPECIAL not in raw and all(table[i] is not None for i in ids):
+            ids = self._without_open_word(ids, raw)
+            if len(self._past) < RECENT:
+                ids = self._after_prompt(ids, tuple(recent_ids[-RECENT:]))
         return self._up_to_a_character(ids)
+
+    def _without_open_word(self, ids: list[int], raw: bytes) -> list[int]:
+        """``ids`` without those of a word at the end of ``raw`` that may go on.
+
+        llguidance holds back what one token could extend. What comes behind a word can move the
+        boundaries inside it too: Llama 2 writes ``é cat`` but ``éc ategory``. See ``jump.py``.
+        """
+        text = _whole(raw)
+        word = "".join(itertools.takewhile(str.isalnum, reversed(text)))
+        if not word:
+            return ids
+        sizes = [len(self._constraint.tokenizer.token_bytes[i]) for i in ids]
+        if sum(sizes) == len(raw):
+            probe = self._matcher.deep_copy()
+            if probe.consume_tokens(ids) and probe.is_stopped():
+                return ids  # nothing comes behind it
+        sure = len(text.encode()) - len(word.encode())
+        return [i for i, end in zip(ids, itertools.accumulate(sizes), strict=True) if end <= sure]
 
     def _after_prompt(self, ids: list[int], recent: tuple[int, ...]) -> list[int]:
         """``ids`` as far as they are canonical behind the prompt, which llguidance has not

@@ -105,8 +105,7 @@ def _prepare(source: str, whitespace: str, lenient: bool) -> Prepared | str:
         found = problems(root)
         if found and not lenient:
             return f"{found[0]}; lenient=True leaves it out and checks the finished text"
-        if endless(root):
-            return "no text can satisfy it: it requires itself, with no way out"
+        never_ends = endless(root)
     except ConstraintError as error:
         return str(error)
     warnings = [str(problem) for problem in found]
@@ -123,6 +122,8 @@ def _prepare(source: str, whitespace: str, lenient: bool) -> Prepared | str:
             hint = "" if _error(grammar) else "; lenient=True leaves it out and checks the text"
             return blamed[0] + hint
         warnings += [f"not enforced {one}" for one in blamed]
+    if never_ends:
+        return "no text can satisfy it: it requires itself, with no way out"
     return Prepared(grammar, tuple(warnings), bare)
 
 

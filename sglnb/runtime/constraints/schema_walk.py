@@ -233,8 +233,11 @@ def _finite(root: Any, part: Part, known: set[tuple[str, ...]]) -> bool:
         ends.get(("properties", name), True) for name in schema.get("required", ())
     ):
         return True
-    first = [ends.get(("prefixItems", str(i)), True) for i in range(schema.get("minItems", 0))]
-    return "array" in kinds and all(first) and (not first or ends.get(("items",), True))
+    if "array" not in kinds:
+        return False
+    least, named = schema.get("minItems", 0), len(schema.get("prefixItems", ()))
+    first = (ends.get(("prefixItems", str(i)), True) for i in range(least))
+    return all(first) and (least <= named or ends.get(("items",), True))
 
 
 _PARTS = frozenset(("allOf", "anyOf", "oneOf", "properties", "prefixItems", "items"))
