@@ -102,6 +102,7 @@ def _prepare(source: str, whitespace: str, lenient: bool) -> Prepared | str:
     try:
         root = json.loads(source)
         check_schema(root)
+        root = _with_named_keys(root)
         found = problems(root)
         if found and not lenient:
             return f"{found[0]}; lenient=True leaves it out and checks the finished text"
@@ -135,6 +136,24 @@ def _grammar(schema: Any, options: dict[str, Any], bare: bool) -> str:
     text = json.dumps(schema, ensure_ascii=False)
     end = "\nEND: /[ \\n]/" if bare else ""
     return f"{HEAD}start: json {'END?' if bare else ''}\njson: %json {text}{end}\n"
+
+
+def _with_named_keys(root: Any) -> Any:
+    """A copy in which ``propertyNames`` with a list of names, as ``dict[SomeEnum, int]`` has it,
+    is written as ``properties``, which can be enforced."""
+    copy = json.loads(json.dumps(root))
+    for part in list(parts(copy)):
+        inner = part.schema
+        names = inner.get("propertyNames") if isinstance(inner, dict) else None
+        if isinstance(names, dict) and "$ref" in names:
+            names = target(copy, Part((*part.pointer, "propertyNames"), names)).schema
+        if isinstance(names, dict) and {"properties", "patternProperties"}.isdisjoint(inner):
+            listed = names.get("enum", [names["const"]] if "const" in names else None)
+            if listed and all(isinstance(name, str) for name in listed):
+                del inner["propertyNames"]
+                inner["properties"] = dict.fromkeys(listed, inner.get("additionalProperties", {}))
+                inner["additionalProperties"] = False
+    return copy
 
 
 def _with_exact_dates(schema: dict[str, Any]) -> dict[str, Any]:

@@ -90,15 +90,28 @@ def _cached_adapter(kind: Any) -> TypeAdapter:
     return TypeAdapter(_for_pydantic(kind))
 
 
-def _closed(value: Any) -> Any:
-    """A copy of a type's schema whose objects take no other keys."""
-    if isinstance(value, list):
-        return [_closed(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    out = {k: v if k in ("default", "const", "enum") else _closed(v) for k, v in value.items()}
-    if out.get("type") == "object" and isinstance(out.get("properties"), dict):
-        out.setdefault("additionalProperties", False)
+def _closed(root: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a type's schema whose objects take no other keys, and always have the key by
+    which a union tells them apart, also where it has a default."""
+    tags: dict[str, set[str]] = {}
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, list):
+            return [copy(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        out = {k: v if k in ("default", "const", "enum") else copy(v) for k, v in value.items()}
+        if out.get("type") == "object" and isinstance(out.get("properties"), dict):
+            out.setdefault("additionalProperties", False)
+        if isinstance(out.get("oneOf"), list) and isinstance(out.get("discriminator"), dict):
+            for ref in out["discriminator"].get("mapping", {}).values():
+                tags.setdefault(ref, set()).add(out["discriminator"]["propertyName"])
+        return out
+
+    out = copy(root)
+    for ref, names in tags.items():
+        tagged = out.get("$defs", {}).get(ref.removeprefix("#/$defs/"), {})
+        tagged["required"] = list(dict.fromkeys([*tagged.get("required", ()), *sorted(names)]))
     return out
 
 
@@ -119,14 +132,7 @@ def _for_pydantic(kind: Any) -> Any:
         if type(kind).__module__ != "typing":
             return kind
         hints = typing.get_type_hints(kind, include_extras=True)
-        fields = {
-            key: (
-                typing_extensions.Required
-                if key in kind.__required_keys__
-                else typing_extensions.NotRequired
-            )[_for_pydantic(_bare_hint(hint))]
-            for key, hint in hints.items()
-        }
+        fields = {key: _field(kind, key, hint) for key, hint in hints.items()}
         return typing_extensions.TypedDict(kind.__name__, fields)
     arguments = _arguments(kind)
     converted = tuple(
@@ -141,7 +147,12 @@ def _for_pydantic(kind: Any) -> Any:
     return kind.copy_with(converted) if hasattr(kind, "copy_with") else kind.__origin__[converted]
 
 
-def _bare_hint(hint: Any) -> Any:
+def _field(kind: Any, key: str, hint: Any) -> Any:
+    """One key of a TypedDict. What its hint says goes first: where annotations are kept as text,
+    ``__required_keys__`` does not know of it."""
+    required = key in kind.__required_keys__
     if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
-        return _arguments(hint)[0]
-    return hint
+        required = typing.get_origin(hint) is typing.Required
+        (hint,) = _arguments(hint)
+    wrap = typing_extensions.Required if required else typing_extensions.NotRequired
+    return wrap[_for_pydantic(hint)]
