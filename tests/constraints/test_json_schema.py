@@ -27,6 +27,9 @@ PERSON = {
     "additionalProperties": False,
 }
 ADA = '{"name": "Ada é", "age": 36, "kind": "category"}'
+NESTED: dict = {}
+for _ in range(3000):
+    NESTED = {"items": NESTED}
 LAYOUTS = {
     "default": lambda v: json.dumps(v, ensure_ascii=False),
     "compact": lambda v: json.dumps(v, ensure_ascii=False, separators=(",", ":")),
@@ -138,6 +141,8 @@ def test_a_number_alone_can_be_ended(tiny):
         ("{", "json_schema: no JSON: Expecting"),
         ([1], r"json_schema: expected a JSON Schema \(a dict, or JSON\), or a type"),
         ("[1]", "a schema is a JSON object, got list"),
+        ({"$schema": 3}, r"no JSON Schema at \$.\$schema: 3 is no string"),
+        (NESTED, "json_schema: .*nested too deep|limit"),
         ({"type": "foo"}, r"no JSON Schema at \$.type: 'foo'"),
         (
             {"properties": {"tags": {"type": "array", "uniqueItems": True}}},

@@ -18,10 +18,11 @@ from sglnb.runtime.constraints.determinize import determinize
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.fsm import FSMConstraint
 from sglnb.runtime.constraints.grammar import read_grammar
-from sglnb.runtime.constraints.llg import LLGConstraint, LLGEngine
+from sglnb.runtime.constraints.llg import LLGConstraint
+from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
 from sglnb.runtime.constraints.minimize import minimize
 from sglnb.runtime.constraints.nfa import NFA
-from sglnb.runtime.constraints.schema import prepare
+from sglnb.runtime.constraints.schema import Prepared, prepare
 from sglnb.runtime.constraints.schema_check import check_text
 from sglnb.runtime.constraints.syntax import parse_regex
 from sglnb.runtime.constraints.types import schema_of, type_name
@@ -63,9 +64,11 @@ def compile_constraint(
         json_schema: a JSON Schema as a dict or as JSON, or a type as for ``type``. Object keys
             come in the schema's order; keys that it does not forbid are allowed, so write
             ``"additionalProperties": false``. Objects of types are closed without that.
-        type: a Python type; the text is its JSON. See :mod:`.types` for which.
+        type: a Python type; the text is its JSON. See :mod:`.types` for which. Nothing closes
+            a number that stands alone, so one space or line break may follow and end it.
         grammar: a context-free grammar: Lark (as llguidance reads it, with a rule ``start``),
-            or EBNF as llama.cpp and SGLang write it (``root ::= ...``).
+            or EBNF as llama.cpp and SGLang write it (``root ::= ...``). As in any lexer, a
+            terminal takes as much as it can.
         ebnf: only the latter.
         whitespace: how JSON is laid out: ``"default"`` (``", "`` and ``": "``), ``"compact"``,
             ``"indent"`` or ``"free"``; see :mod:`.schema` for why not free.
@@ -92,36 +95,51 @@ def compile_constraint(
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)
         return _fsm(kind, source, lambda: choices_dfa(distinct), tokenizer)
-    if regex is not None:
-        if not isinstance(regex, str):
-            raise ConstraintError(f"regex: expected a string, got {regex.__class__.__name__}")
-        return _fsm(kind, regex, lambda: regex_dfa(regex), tokenizer)
-    if kind in ("grammar", "ebnf"):
-        return _llg((kind, given[kind]), read_grammar(given[kind], kind), tokenizer)
+    if kind in ("regex", "grammar", "ebnf"):
+        source = given[kind]
+        if not isinstance(source, str):
+            raise ConstraintError(f"{kind}: expected a string, got {source.__class__.__name__}")
+        if kind == "regex":
+            return _fsm(kind, source, lambda: regex_dfa(source), tokenizer)
+        return _llg((kind, source), lambda: Prepared(read_grammar(source, kind)), None, tokenizer)
     source, schema = schema_source(kind, given[kind])
-    ready = prepare(schema, whitespace, lenient, kind)
     key = (kind, source, schema, whitespace or "", str(bool(lenient)))
-    check = partial(check_text, schema) if ready.warnings else None
-    return _llg(key, ready.grammar, tokenizer, warnings=ready.warnings, check=check)
+    return _llg(
+        key,
+        lambda: prepare(schema, whitespace, lenient, kind),
+        partial(check_text, schema),
+        tokenizer,
+    )
 
 
 def _fsm(kind: str, source: str, build: Callable[[], DFA], tokenizer: Tokenizer) -> Constraint:
-    def make(dfa: DFA, cache: _Cache) -> Constraint:
-        constraint = FSMConstraint(kind, source, dfa, tokenizer, cache.vocabulary)
-        constraint.min_tokens = least_tokens(least_bytes(dfa), cache.vocabulary)
+    def make(dfa: DFA, vocabulary: Vocabulary) -> Constraint:
+        constraint = FSMConstraint(kind, source, dfa, tokenizer, vocabulary)
+        constraint.min_tokens = least_tokens(least_bytes(dfa), vocabulary)
         return constraint
 
-    return _cache_of(tokenizer).get((kind, source), build, make)
+    return _cache_of(tokenizer).get((kind, source), build, "vocabulary", make)
 
 
-def _llg(key: tuple[str, ...], grammar: str, tokenizer: Tokenizer, **told: Any) -> Constraint:
-    def make(engine: LLGEngine, cache: _Cache) -> Constraint:
-        constraint = LLGConstraint(key[0], key[1], grammar, engine, tokenizer, **told)
-        constraint.min_tokens = least_tokens(constraint.least_bytes, cache.vocabulary)
+def _llg(
+    key: tuple[str, ...],
+    build: Callable[[], Prepared],
+    check: Callable[[str], None] | None,
+    tokenizer: Tokenizer,
+) -> Constraint:
+    def make(ready: Prepared, vocabulary: LLGVocabulary) -> Constraint:
+        constraint = LLGConstraint(
+            *key[:2],
+            ready.grammar,
+            vocabulary,
+            tokenizer,
+            warnings=ready.warnings,
+            check=check if ready.warnings else None,
+        )
+        constraint.min_tokens = least_tokens(constraint.least_bytes, vocabulary.base)
         return constraint
 
-    cache = _cache_of(tokenizer)
-    return cache.get(key, lambda: cache.llg, make)
+    return _cache_of(tokenizer).get(key, build, "llg", make)
 
 
 def only_one(given: dict[str, Any], whitespace: Any = None, lenient: Any = False) -> str | None:
@@ -152,6 +170,8 @@ def schema_source(kind: str, given: Any) -> tuple[str, str]:
             )
         except (TypeError, ValueError) as error:
             raise ConstraintError(f"json_schema: no JSON: {error}: {given!r:.100}") from None
+        except RecursionError:
+            raise ConstraintError("json_schema: the schema is nested too deep") from None
         return schema, schema
     if isinstance(given, (str, int, float, list, tuple, set)):
         also = "a JSON Schema (a dict, or JSON), or " if kind == "json_schema" else ""
@@ -178,24 +198,26 @@ class _Cache:
         return Vocabulary(self._tokenizer)
 
     @cached_property
-    def llg(self) -> LLGEngine:
+    def llg(self) -> LLGVocabulary:
         """The vocabulary in llguidance's form."""
-        return LLGEngine(self._tokenizer, self.vocabulary)
+        return LLGVocabulary(self._tokenizer, self.vocabulary)
 
     def get(
         self,
         key: tuple[str, ...],
         build: Callable[[], Any],
-        make: Callable[[Any, _Cache], Constraint],
+        tool: str,
+        make: Callable[[Any, Any], Constraint],
     ) -> Constraint:
-        """The constraint of ``key``; if it is not there, ``make`` of what ``build`` gives."""
+        """The constraint of ``key``; if it is not there, ``make`` of what ``build`` gives and of
+        the vocabulary in the form that ``tool`` names."""
         result = self._look(key)
         if result is None:
             with self._compiling:
                 result = self._look(key)  # another thread may have been first
                 if result is None:
                     try:
-                        result = self._compile(build, make)
+                        result = self._compile(build, tool, make)
                     except ConstraintError as error:
                         result = ConstraintError(str(error))  # without its traceback
                     self._keep(key, result)
@@ -215,13 +237,15 @@ class _Cache:
             while len(self._results) > MAX_CACHED:
                 self._results.popitem(last=False)
 
-    def _compile(self, build: Callable[[], Any], make: Callable[..., Constraint]) -> Constraint:
+    def _compile(
+        self, build: Callable[[], Any], tool: str, make: Callable[[Any, Any], Constraint]
+    ) -> Constraint:
         started = time.perf_counter()
         built = build()
         seconds = time.perf_counter() - started
-        _ = self.vocabulary  # once per tokenizer, so not part of this constraint's time
+        vocabulary = getattr(self, tool)  # once per tokenizer, so not part of this one's time
         started = time.perf_counter()
-        constraint = make(built, self)
+        constraint = make(built, vocabulary)
         constraint.compile_ms = 1e3 * (seconds + time.perf_counter() - started)
         return constraint
 

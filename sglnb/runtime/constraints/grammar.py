@@ -9,7 +9,10 @@ import llguidance
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from sglnb.errors import ConstraintError
-from sglnb.runtime.constraints.llg import HEAD, told
+
+HEAD = '%llguidance {"no_forcing": true}\n'
+"""Before each grammar: a mask allows whatever the grammar does, not only the canonical tokens of
+a forced text. For those there is :meth:`.LLGCursor.forced_tokens`."""
 
 _LITERAL = r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]'
 _LITERAL_OR_COMMENT = re.compile(rf"{_LITERAL}|#[^\n]*")
@@ -65,3 +68,11 @@ def _one_line_rules(source: str) -> str:
     line before: the converter ends a rule at the end of its line."""
     bare = _LITERAL_OR_COMMENT.sub(lambda m: "" if m[0].startswith("#") else m[0], source)
     return _LITERAL_OR_BREAK.sub(lambda m: m[0] if m[0].strip() else " ", bare)
+
+
+def told(message: str) -> str:
+    """What llguidance says, without the listing of the grammar and its own state behind it."""
+    text = re.split(r"\n<state>|\n +\d+ \|", message)[0]
+    text = text.split(". Enable 'coerce_one_of'")[0]
+    text = re.sub(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?", "", text)
+    return " ".join(text.replace("^", " ").split())

@@ -9,8 +9,6 @@ holds it from then on, so nothing is given to it that it has not allowed.
 from __future__ import annotations
 
 import itertools
-import re
-import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,13 +17,10 @@ import numpy as np
 
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint, Cursor
-from sglnb.runtime.constraints.spelling import RECENT, Spelling, common_prefix
-from sglnb.runtime.constraints.vocabulary import Vocabulary
+from sglnb.runtime.constraints.grammar import told
+from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
+from sglnb.runtime.constraints.spelling import RECENT, common_prefix
 from sglnb.runtime.tokenizer import Tokenizer
-
-HEAD = '%llguidance {"no_forcing": true}\n'
-"""Before each grammar: a mask allows whatever the grammar does, not only the canonical tokens of
-a forced text. Those are what :meth:`LLGCursor.forced_tokens` is for."""
 
 _SPECIAL = b"\xff"
 """Begins a special token among forced bytes."""
@@ -33,70 +28,14 @@ _ENDLESS = 20_000
 """A text of more bytes than this that is forced from the start on is taken to have no end."""
 
 
-class LLGEngine:
-    """llguidance's view of one tokenizer: the legal tokens as bytes, special ones by name."""
-
-    def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary):
-        self.vocabulary = vocabulary
-        self.spelling = Spelling(vocabulary, tokenizer)
-        size = vocabulary.size
-        # It wants an end of text; a tokenizer without one gets an id past its own.
-        self.eos_ids = vocabulary.eos_ids or [size]
-        wrapper = llguidance.TokenizerWrapper(_Tokens(tokenizer, self))
-        self.tokenizer = llguidance.LLTokenizer(
-            wrapper, n_vocab=max(size, *(i + 1 for i in self.eos_ids)), eos_token=self.eos_ids
-        )
-        self.only_eos = self._pack(vocabulary.eos_ids)
-        self._known = self._pack(range(size))
-
-    def _pack(self, ids) -> np.ndarray:
-        bits = np.zeros(-(-self.vocabulary.size // 32) * 32, dtype=bool)
-        bits[list(ids)] = True
-        return np.frombuffer(np.packbits(bits, bitorder="little").tobytes(), dtype="<i4")
-
-    def words(self, mask: bytes) -> np.ndarray:
-        """A mask of llguidance in our own length: nothing past the vocabulary."""
-        return np.frombuffer(mask, dtype="<i4", count=len(self._known)) & self._known
-
-
-class _Tokens:
-    """What llguidance asks of a tokenizer. It holds the real one weakly: the two know each
-    other, and what llguidance holds is out of the garbage collector's sight."""
-
-    bos_token_id = None
-
-    def __init__(self, tokenizer: Tokenizer, engine: LLGEngine):
-        vocabulary, table = engine.vocabulary, tokenizer.token_bytes
-        self.eos_token_id = engine.eos_ids[0]
-        self.tokens = [
-            b"" if cut is None else raw for cut, raw in zip(vocabulary.cuts, table, strict=True)
-        ]
-        self.special_token_ids = []
-        for i, (raw, piece) in enumerate(zip(table, tokenizer.pieces, strict=True)):
-            if raw is None and piece != f"<unused {i}>":
-                self.tokens[i] = piece.encode()
-                self.special_token_ids.append(i)
-        if engine.eos_ids[0] == vocabulary.size:
-            self.tokens.append(b"<end of text>")
-            self.special_token_ids.append(vocabulary.size)
-        self._spelling = weakref.ref(engine.spelling)
-
-    def __call__(self, text: bytes) -> list[int]:
-        spelling = self._spelling()
-        ids = [] if spelling is None else spelling.spell(text.decode())
-        if -1 in ids:
-            raise ValueError("the tokenizer has no token for some bytes of the text")
-        return ids
-
-
 class LLGConstraint(Constraint):
     """A grammar in llguidance's own form, compiled for one tokenizer.
 
     Args:
-        grammar: Lark, with :data:`HEAD`.
+        grammar: Lark, as :mod:`.grammar` and :mod:`.schema` make it.
         warnings: what it does not enforce.
         check: raises ConstraintError for a finished text that breaks what is not enforced.
-        engine, tokenizer: of the model.
+        vocabulary, tokenizer: of the model.
 
     Raises:
         ConstraintError: the grammar does not compile, or no text can satisfy it.
@@ -109,7 +48,7 @@ class LLGConstraint(Constraint):
         kind: str,
         source: str,
         grammar: str,
-        engine: LLGEngine,
+        vocabulary: LLGVocabulary,
         tokenizer: Tokenizer,
         *,
         warnings: tuple[str, ...] = (),
@@ -117,9 +56,9 @@ class LLGConstraint(Constraint):
     ):
         self.kind, self.source, self.warnings = kind, source, warnings
         self.compile_ms = 0.0
-        self.engine, self.tokenizer = engine, tokenizer
+        self.vocabulary, self.tokenizer = vocabulary, tokenizer
         self._check = check
-        self._matcher = llguidance.LLMatcher(engine.tokenizer, grammar, log_level=0)
+        self._matcher = llguidance.LLMatcher(vocabulary.tokenizer, grammar, log_level=0)
         raise_error(self._matcher, kind)
         self._matcher.compute_bitmask()  # finds what can never begin, and warms up every copy
         if self._matcher.is_error():
@@ -136,7 +75,7 @@ class LLGConstraint(Constraint):
         return LLGCursor(self, self._matcher.deep_copy())
 
     def accepts(self, text: str) -> bool:
-        ids = self.engine.spelling.spell(text)
+        ids = self.vocabulary.spelling.spell(text)
         matcher = self._matcher.deep_copy()
         return -1 not in ids and matcher.try_consume_tokens(ids) == len(ids) and _ends(matcher)
 
@@ -172,10 +111,10 @@ class LLGCursor(Cursor):
     @property
     def _legal(self) -> _Mask:
         if self._mask is None:
-            engine = self._constraint.engine
-            words = engine.only_eos
+            vocabulary = self._constraint.vocabulary
+            words = vocabulary.only_eos
             if not self._ended:
-                words = engine.words(self._matcher.compute_bitmask())
+                words = vocabulary.words(self._matcher.compute_bitmask())
                 raise_error(self._matcher, self._constraint.kind)
                 words.setflags(write=False)
             self._mask = _Mask(words, int.from_bytes(words.tobytes(), "little").bit_count())
@@ -190,11 +129,11 @@ class LLGCursor(Cursor):
 
     def allows(self, token: int) -> bool:
         constraint = self._constraint
-        if token in constraint.engine.vocabulary.eos_ids and self.is_final:
+        if token in constraint.vocabulary.base.eos_ids and self.is_final:
             return True
         return (
             not self._ended
-            and 0 <= token < constraint.engine.vocabulary.size
+            and 0 <= token < constraint.vocabulary.base.size
             and self._matcher.validate_tokens([token]) == 1
         )
 
@@ -205,7 +144,7 @@ class LLGCursor(Cursor):
                 f"token {token} is not allowed after {len(self._past)} tokens of the "
                 f"{constraint.kind} constraint {constraint.source[:80]!r}"
             )
-        ends = self.is_final and token in self._constraint.engine.vocabulary.eos_ids
+        ends = self.is_final and token in self._constraint.vocabulary.base.eos_ids
         if not ends:
             self._matcher.consume_token(token)
             raise_error(self._matcher, self._constraint.kind)
@@ -267,7 +206,7 @@ class LLGCursor(Cursor):
         text = b"".join(self._constraint.tokenizer.token_bytes[i] for i in ids)
         if _is_continuation(text) or len(_whole(text).encode()) != len(text):
             return ids
-        spelling = self._constraint.engine.spelling
+        spelling = self._constraint.vocabulary.spelling
         joint = spelling.after(spelling.text_of(recent), text.decode())
         return ids if joint is None else common_prefix(ids, joint)
 
@@ -298,14 +237,6 @@ def raise_error(matcher: llguidance.LLMatcher, kind: str) -> None:
     """Raise the error that ``matcher`` holds, if any, in one line."""
     if matcher.is_error():
         raise ConstraintError(f"{kind}: {told(matcher.get_error())}")
-
-
-def told(message: str) -> str:
-    """What llguidance says, without the listing of the grammar and its own state behind it."""
-    text = re.split(r"\n<state>|\n +\d+ \|", message)[0]
-    text = text.split(". Enable 'coerce_one_of'")[0]
-    text = re.sub(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?", "", text)
-    return " ".join(text.replace("^", " ").split())
 
 
 def _ends(matcher: llguidance.LLMatcher) -> bool:

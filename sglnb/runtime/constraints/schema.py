@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import llguidance
 
 from sglnb.errors import ConstraintError
-from sglnb.runtime.constraints.llg import HEAD, told
+from sglnb.runtime.constraints.grammar import HEAD, told
 from sglnb.runtime.constraints.schema_check import check_schema
 from sglnb.runtime.constraints.schema_walk import (
     Part,
@@ -59,7 +59,7 @@ _BARE = frozenset(("integer", "number", "boolean", "null"))
 
 
 class Prepared(NamedTuple):
-    """A schema as a grammar.
+    """A schema, or a grammar, as llguidance reads it.
 
     Attributes:
         grammar: Lark, for llguidance.
@@ -69,8 +69,8 @@ class Prepared(NamedTuple):
     """
 
     grammar: str
-    warnings: tuple[str, ...]
-    bare: bool
+    warnings: tuple[str, ...] = ()
+    bare: bool = False
 
 
 def prepare(source: str, whitespace: str | None, lenient: bool, kind: str) -> Prepared:
@@ -90,18 +90,23 @@ def prepare(source: str, whitespace: str | None, lenient: bool, kind: str) -> Pr
         raise ConstraintError(
             f"whitespace: must be one of {', '.join(WHITESPACE)}, got {whitespace!r}"
         )
-    result = _prepare(source, whitespace or "default", bool(lenient))
+    try:
+        result = _prepare(source, whitespace or "default", bool(lenient), kind != "type")
+    except RecursionError:
+        result = "the schema is nested too deep"
     if isinstance(result, str):
         raise ConstraintError(f"{kind}: {result}")
     return result
 
 
 @lru_cache(maxsize=128)
-def _prepare(source: str, whitespace: str, lenient: bool) -> Prepared | str:
-    """:func:`prepare`, with the error as text, so that it is remembered too."""
+def _prepare(source: str, whitespace: str, lenient: bool, doubtful: bool) -> Prepared | str:
+    """:func:`prepare`, with the error as text, so that it is remembered too. Pydantic's schemas
+    are not ``doubtful``: the library that would check them takes long to import."""
     try:
         root = json.loads(source)
-        check_schema(root)
+        if doubtful:
+            check_schema(root)
         root = _with_named_keys(root)
         found = problems(root)
         if found and not lenient:

@@ -20,13 +20,14 @@ def check_schema(schema: Any) -> None:
 
     if not isinstance(schema, (dict, bool)):
         raise ConstraintError(f"a schema is a JSON object, got {type(schema).__name__}")
+    dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
+    if not isinstance(dialect, str):
+        raise ConstraintError(f"no JSON Schema at $.$schema: {dialect!r:.100} is no string")
     try:
         _validator_class(schema).check_schema(schema)
     except SchemaError as error:
         where = json_path(tuple(map(str, error.absolute_path)))
         raise ConstraintError(f"no JSON Schema at {where}: {error.message[:300]}") from None
-    except RecursionError:
-        raise ConstraintError("the schema is nested too deep") from None
 
 
 def check_text(source: str, text: str) -> None:
