@@ -27,6 +27,7 @@ from .choices import (
     token_length_normalized,
     unconditional_likelihood_normalized,
 )
+from .compiled import CompiledFunction
 from .errors import (
     BatchInterrupted,
     BranchError,
@@ -51,8 +52,11 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .placeholders import SglArgument
 from .program import SglFunction, function
 from .state import ProgramState
+from .trace_graph import Trace
+from .trace_node import TraceError
 
 load_state = ProgramState.load
 
@@ -64,12 +68,14 @@ __all__ = [
     "BranchError",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
+    "CompiledFunction",
     "GenerationAborted",
     "GenerationError",
     "GenerationTimeout",
     "ProgramState",
     "ProgramStateGroup",
     "PromptTooLong",
+    "SglArgument",
     "SglConstantText",
     "SglExpr",
     "SglExprList",
@@ -83,6 +89,8 @@ __all__ = [
     "SglVarScopeBegin",
     "SglVarScopeEnd",
     "SglVariable",
+    "Trace",
+    "TraceError",
     "UnknownVariable",
     "assistant",
     "assistant_begin",

@@ -59,6 +59,11 @@ class AsyncProgramState(ProgramState):
         ex = self.stream_executor
         return self._value(f"s[{name!r}]", lambda: reading.variable(ex, name), timeout)
 
+    def value(self, name: str) -> Any:
+        """``await`` it: see :meth:`ProgramState.value`."""
+        ex = self.stream_executor
+        return self._value(f"s.value({name!r})", lambda: reading.value(ex, name))
+
     def get_meta_info(self, name: str, timeout: float | None = None) -> Any:
         """``await`` it: see :meth:`ProgramState.get_meta_info`."""
         ex, what = self.stream_executor, f"s.get_meta_info({name!r})"

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import GenerationError
+
+if TYPE_CHECKING:
+    from .values import Form
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -26,6 +29,7 @@ class Write(NamedTuple):
     name: str
     value: Any
     meta_info: Any = None
+    form: Form | None = None
 
 
 class Checkpoint(NamedTuple):
@@ -84,17 +88,15 @@ class Checkpoint(NamedTuple):
         """The state before the last variable scope of that name began."""
         return next((point.before for point in self.back() if point.opened == scope), None)
 
-    def variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(the values, the meta_info) of all variables, in the order of their first value."""
-        values: dict[str, Any] = {}
-        meta_info: dict[str, Any] = {}
-        for point in reversed(list(self.back())):
-            for name, value, meta in point.writes:
-                values[name] = value
-                meta_info.pop(name, None)
-                if meta is not None:
-                    meta_info[name] = meta
-        return values, meta_info
+    def variables(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Form]]:
+        """(the values, the meta_info, the forms) of all variables, in the order of their first
+        value."""
+        last = {w.name: w for point in reversed(list(self.back())) for w in point.writes}
+        return (
+            {name: write.value for name, write in last.items()},
+            {name: write.meta_info for name, write in last.items() if write.meta_info is not None},
+            {name: write.form for name, write in last.items() if write.form is not None},
+        )
 
     def names_since(self, origin: Checkpoint) -> list[str]:
         """Names of the variables set after ``origin``, in order; all, if it does not lie on

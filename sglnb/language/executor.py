@@ -141,7 +141,7 @@ class StreamExecutor(OperationQueue):
                 )
                 for i in range(size)
             ]
-            start = self._enqueue([SglFork(size, children)], step=False)
+            _, start = self._enqueue([SglFork(size, children)], step=False)
         self.run.backend.events.emit(
             StateForked(run=self.run.id, parent=self.sid, children=[c.sid for c in children])
         )

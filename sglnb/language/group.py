@@ -11,6 +11,7 @@ from .errors import BranchError
 from .images import as_expression, parts
 from .ir import SglExpr, SglExprList, SglSetVariable
 from .reading import Steps, everything, wait
+from .values import EachForm
 
 if TYPE_CHECKING:
     from .state import ProgramState
@@ -76,10 +77,7 @@ class ProgramStateGroup:
         wait(self._joining(mode, on_error))
 
     def _joining(self, mode: str, on_error: str) -> Steps[None]:
-        if mode not in MODES:
-            raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
-        if on_error not in ("raise", "keep"):
-            raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")
+        check_join(mode, on_error)
         executors = [state.stream_executor for state in self.states]
         for ex in executors:
             yield from everything(ex)
@@ -115,7 +113,9 @@ class ProgramStateGroup:
             values = [ex.variables[name] if ex else None for ex in mine]
             metas = [ex.meta_info.get(name) if ex else None for ex in mine]
             known = metas if any(m is not None for m in metas) else None
-            found.append(SglSetVariable(name, values, known))
+            forms = [ex.table.forms.get(name) if ex else None for ex in mine]
+            form = EachForm(forms) if any(f is not None for f in forms) else None
+            found.append(SglSetVariable(name, values, known, form))
         if found:
             self.src_state.stream_executor.submit(SglExprList(found))
 
@@ -139,3 +139,11 @@ class ProgramStateGroup:
 
     def __repr__(self) -> str:
         return f"ProgramStateGroup({len(self.states)} branches)"
+
+
+def check_join(mode: str, on_error: str) -> None:
+    """ValueError for arguments of :meth:`ProgramStateGroup.join` that are none."""
+    if mode not in MODES:
+        raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
+    if on_error not in ("raise", "keep"):
+        raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")

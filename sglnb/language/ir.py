@@ -4,6 +4,7 @@ to do; nothing runs until a state executes them, and one expression may go to ma
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .choices import ChoicesSamplingMethod
@@ -12,6 +13,7 @@ from .errors import Where
 if TYPE_CHECKING:
     from ..runtime.images import Image
     from .state import ProgramState
+    from .values import Form
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -46,7 +48,7 @@ def as_expr(value: Any) -> SglExpr:
     Raises:
         TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
-    if isinstance(value, str):
+    if issubclass(type(value), str):  # isinstance() would believe a placeholder of a trace
         check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
@@ -96,7 +98,8 @@ class SglExprList(SglExpr):
 
 class SglGen(SglExpr):
     """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
-    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None."""
+    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``form`` makes a value of
+    the text."""
 
     def __init__(
         self,
@@ -104,9 +107,11 @@ class SglGen(SglExpr):
         sampling_params: dict[str, Any] | None = None,
         dtype: str | None = None,
         where: Where = None,
+        form: Form | None = None,
         timeout: float | None = None,
     ):
         self.name = name
+        self.form = form
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
         self.timeout = timeout
@@ -200,15 +205,44 @@ class SglVarScopeEnd(SglExpr):
 
 
 class SglSetVariable(SglExpr):
-    """Give variable ``name`` a value; no text."""
+    """Give variable ``name`` a value; no text. ``form`` is as for :class:`SglGen`."""
 
-    def __init__(self, name: str, value: Any, meta_info: Any = None):
+    def __init__(
+        self,
+        name: str,
+        value: Any,
+        meta_info: Any = None,
+        form: Form | None = None,
+    ):
         self.name = name
         self.value = value
+        self.form = form
         self.meta_info = meta_info
 
     def __repr__(self) -> str:
         return f"SetVariable({self.name!r})"
+
+
+class SglAwait(SglExpr):
+    """Something to do once operations of other states are done.
+
+    Args:
+        name: the variable that it sets, if any.
+        waits: the operations.
+        act: called with the executor and its operation; raises what goes wrong.
+        what: the same in words.
+    """
+
+    def __init__(
+        self, name: str | None, waits: list[Any], act: Callable[[Any, Any], None], what: str
+    ):
+        self.name = name
+        self.waits = waits
+        self.act = act
+        self.what = what
+
+    def __repr__(self) -> str:
+        return self.what
 
 
 class SglFork(SglExpr):

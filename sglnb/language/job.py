@@ -41,18 +41,18 @@ class Job:
         self.run, self.executor = run, executor
         self.state = ProgramState(executor)
         self.problem: BaseException | None = None
-        self._func, self._own, self._args, self._kwargs = program.func, own, args, kwargs
+        self._program, self._own, self._args, self._kwargs = program, own, args, kwargs
 
     def do(self) -> None:
         """The body, here and now. Raises what it raises."""
         with self._bracket():
-            self.state.ret_value = self._func(self.state, *self._args, **self._kwargs)
+            self._program._body(self.state, self._args, self._kwargs)
 
     async def do_async(self) -> None:
         """The body of an async program, as part of this task. Raises what it raises."""
         with self.executor.body(), self._bracket():
             state = AsyncProgramState(self.executor)
-            self.state.ret_value = await self._func(state, *self._args, **self._kwargs)
+            self.state.ret_value = await self._program.func(state, *self._args, **self._kwargs)
 
     def do_quietly(self) -> None:
         """:meth:`do`; what the body raises is kept for who reads the state."""

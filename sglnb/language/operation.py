@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import GenerationError, describe, one_line
 from .ir import (
+    SglAwait,
     SglExpr,
     SglExprList,
     SglFork,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .checkpoints import Checkpoint
     from .executor import StreamExecutor
 
-MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd)
+MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd, SglAwait)
 HEAVY = (SglGen, SglSelect, SglFork)
 """Operations that tokenize or send requests: not for the engine's own thread."""
 
@@ -43,23 +44,13 @@ class Operation:
         error: why it failed or was dropped.
         requests: what it has in flight.
         taken: its text is part of the state's by now.
+        value, meta_info: what it has made, of its variable and for who waits for it.
     """
 
     __slots__ = (
-        "__weakref__",
-        "depth",
-        "done",
-        "error",
-        "expr",
-        "first",
-        "halted",
-        "mark",
-        "owner",
-        "parked",
-        "requests",
-        "stamp",
-        "taken",
-    )
+        "__weakref__", "depth", "done", "error", "expr", "first", "halted", "mark", "meta_info",
+        "owner", "parked", "requests", "stamp", "taken", "value",
+    )  # fmt: skip
 
     def __init__(
         self, expr: SglExpr, owner: StreamExecutor, stamp: int, first: bool = False, depth: int = 0
@@ -75,6 +66,8 @@ class Operation:
         self.error: GenerationError | None = None
         self.requests: list[Any] = []
         self.taken = False
+        self.value: Any = None
+        self.meta_info: Any = None
 
     @property
     def variable(self) -> str | None:

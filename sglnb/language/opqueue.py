@@ -81,12 +81,15 @@ class OperationQueue:
 
     # -- appending and doing ---------------------------------------------------------------
 
-    def submit(self, value: Any, *, step: bool = True, closing: bool = False) -> None:
+    def submit(self, value: Any, *, step: bool = True, closing: bool = False) -> list[Operation]:
         """Queue an expression or a text; never waits for a generation.
 
         Args:
             step: it is a step of its own, see :mod:`.checkpoints`.
             closing: the end of a ``with`` block that raised: do it if possible, else nothing.
+
+        Returns:
+            The operations that were queued.
 
         Raises:
             TypeError: ``value`` cannot be appended. ValueError: a role inside a role, or an
@@ -98,11 +101,12 @@ class OperationQueue:
         check_images(exprs, self.run.backend)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
-                return
+                return []
             self._check_open(stopped_too=not closing)
-            start = self._enqueue(exprs, step)
+            ops, start = self._enqueue(exprs, step)
         if start:
             self._pump()
+        return ops
 
     def _is_open(self, ends: list[SglExpr]) -> bool:
         """Whether the role that ``ends`` close, if any, is open: a stop may have closed it."""
@@ -115,19 +119,20 @@ class OperationQueue:
             self.run.check_not_stopped()
             self.family.check(self)
 
-    def _enqueue(self, exprs: list[SglExpr], step: bool) -> bool:
-        """Append to the queue (under ``lock``). True: the caller has to pump."""
+    def _enqueue(self, exprs: list[SglExpr], step: bool) -> tuple[list[Operation], bool]:
+        """Append to the queue (under ``lock``): the operations, and whether the caller has to
+        pump."""
         if self.role_is_old:
             exprs = self._close_old_role(exprs)
         self._declared_role = role_after(exprs, self._declared_role)
         self.error_ = None
-        for expr in exprs:
-            op = Operation(expr, self, self.run.stops, step, self.depth)
-            step = False
+        stops, depth = self.run.stops, self.depth
+        ops = [Operation(e, self, stops, step and i == 0, depth) for i, e in enumerate(exprs)]
+        for op in ops:
             self.table.expect(op)
-            self._queue.append(op)
+        self._queue.extend(ops)
         start, self._busy = not self._busy, True
-        return start
+        return ops, start
 
     def _close_old_role(self, exprs: list[SglExpr]) -> list[SglExpr]:
         """A message that begins inside one that was open where this state was taken from

@@ -3,12 +3,15 @@ requests complete them later, on the engine's thread."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError, RequestAborted
+from ..errors import ConstraintError, EngineError, RequestAborted
 from .images import parts, placeholder
 from .ir import (
+    SglAwait,
     SglConstantText,
     SglFork,
     SglGen,
@@ -23,9 +26,9 @@ from .ir import (
 )
 from .loops import TIMERS
 from .operation import Operation
-from .reading import when
 from .sampling import resolve
 from .scoring import Scoring
+from .values import JsonForm
 
 if TYPE_CHECKING:
     from .executor import StreamExecutor
@@ -103,22 +106,59 @@ def _variable(ex: StreamExecutor, op: Operation) -> None:
     """Append another state's variable: at once if it is there, else when it comes."""
     source, name = op.expr.source.stream_executor, op.expr.name
 
-    def there() -> bool:
-        return op.done or source is ex or name not in source.table.pending
-
     def append() -> None:
-        if op.done:
-            return
         with source.lock:
             value, known = source.variables.get(name), name in source.variables
             problem = None if known else source.missing(name)
-        if problem is None:
-            ex.append(str(value))
-        else:
+        if problem is not None:
+            raise problem
+        ex.append(str(value))
+
+    _when(ex, op, [source], lambda: name not in source.table.pending or source is ex, append)
+
+
+def _await(ex: StreamExecutor, op: Operation) -> None:
+    """Act once the operations that it waits for are done."""
+    waits = op.expr.waits
+    owners = list({id(wait.owner): wait.owner for wait in waits}.values())
+    _when(ex, op, owners, lambda: all(w.done for w in waits), lambda: op.expr.act(ex, op))
+
+
+def _when(
+    ex: StreamExecutor,
+    op: Operation,
+    sources: list[StreamExecutor],
+    ready: Callable[[], bool],
+    act: Callable[[], None],
+) -> None:
+    """Complete ``op`` by ``act`` as soon as its sources are ``ready``. When that is later, the
+    dispatcher does it: a chain of states that wait for each other must not become a chain of
+    calls, least of all on the engine's thread."""
+    once = threading.Lock()
+
+    def finish() -> None:
+        if op.done:  # stopped meanwhile
+            return
+        try:
+            act()
+        except RequestAborted as problem:
+            ex.stop(op, problem)
+        except Exception as problem:  # recorded: raised where the variable is read
             ex.fail(op, problem)
         ex.complete(op)
 
-    when(source, there, append)
+    def look() -> None:
+        if (op.done or ready()) and once.acquire(blocking=False):
+            for source in sources:
+                source.unwatch(look)
+            ex.run.dispatcher.post(finish)
+
+    if ready():
+        finish()
+        return
+    for source in sources:
+        source.watch(look)
+    look()
 
 
 def _fork(ex: StreamExecutor, op: Operation) -> None:
@@ -182,22 +222,35 @@ def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
 def _on_update(ex: StreamExecutor, op: Operation, request: Any) -> None:
     """On the engine's thread: quick, and nothing is raised."""
     if request.done:
-        try:
-            _finish_gen(ex, op, request)
-        except Exception as problem:  # recorded: the engine's thread must go on
-            ex.fail(op, problem)
-            ex.complete(op)
+        form = op.expr.form
+        if isinstance(form, JsonForm) and form.must_check(request.meta_info):
+            ex.run.dispatcher.post(partial(_end_gen, ex, op, request))  # it may take a while
+        else:
+            _end_gen(ex, op, request)
         return
     if not op.requests:  # the news came before submit() returned
         op.requests.append(request)
     ex.updated()
 
 
+def _end_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
+    try:
+        _finish_gen(ex, op, request)
+    except Exception as problem:  # recorded: the thread, the engine's or not, must go on
+        ex.fail(op, problem)
+        ex.complete(op)
+
+
 def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
     if op.done:
         return
-    problem = request.error
+    problem, form = request.error, op.expr.form
     ex.family.count(request.meta_info)
+    if isinstance(form, JsonForm) and form.must_check(request.meta_info):
+        try:
+            form.check(request.text)
+        except ConstraintError as broken:
+            problem = broken
     with ex.lock:
         ex.text_ += request.text
         op.taken = True
@@ -262,6 +315,7 @@ _ACTIONS = {
     SglGen: _gen,
     SglSelect: _select,
     SglVariable: _variable,
+    SglAwait: _await,
     SglRoleBegin: _role_begin,
     SglRoleEnd: _role_end,
     SglVarScopeBegin: _scope_begin,

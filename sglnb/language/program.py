@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import prefix
 from .async_run import check_may_block, finished, run_blocking, run_here, run_in_background
 from .async_state import AsyncProgramState
 from .backend import Backend
@@ -14,14 +15,19 @@ from .batch import Batch, Progress
 from .errors import BatchInterrupted
 from .family import Family, check_timeout
 from .job import Job, RowStarter
-from .rows import rows_at_once, rows_of
+from .placeholders import active_tracer
+from .rows import rows_at_once
 from .run import ProgramRun, close_run, open_run
 from .sampling import SUBMIT_OPTIONS, check, given
 from .state import ProgramState
-from .table import is_table, results_table, rows_of_table
+from .table import given_rows, is_table, results_table
+from .tracer import trace_program
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from .compiled import CompiledFunction
+    from .trace_graph import Trace
 
 OPTIONS = (
     "max_new_tokens",
@@ -67,6 +73,7 @@ class SglFunction:
         self.arg_names = _check_program(func)
         self.is_async = inspect.iscoroutinefunction(func)
         self.last_batch: Any = None
+        self._pins = prefix.Pins()
         functools.update_wrapper(self, func)
 
     def bind(self, **kwargs: Any) -> SglFunction:
@@ -75,12 +82,7 @@ class SglFunction:
         Raises:
             TypeError: the function has no such parameter.
         """
-        for name in kwargs:
-            if name not in self.arg_names and not self._takes_any_keyword:
-                raise TypeError(
-                    f"bind: {self.__name__}() has no parameter {name!r}; "
-                    f"it has: {', '.join(self.arg_names) or 'none'}"
-                )
+        self._check_names("bind", kwargs)
         return SglFunction(self.func, {**self.bind_arguments, **kwargs})
 
     def run(
@@ -115,6 +117,8 @@ class SglFunction:
             ValueError: a sampling option is out of range.
             Exception: whatever the body raises; its requests are then aborted.
         """
+        if (tracer := active_tracer.get()) is not None:
+            return tracer.call(self, args, kwargs, backend)
         if self.is_async and not stream:
             check_may_block("run")
         job = self._prepare(args, timeout, backend, run_id, kwargs)
@@ -175,6 +179,11 @@ class SglFunction:
     ) -> list[ProgramState] | Iterator[ProgramState] | DataFrame:
         """Run the program once for each row, many at a time.
 
+        Where the rows begin with the same text of some dozens of tokens, the backend computes it
+        once before they go out. To find it, the body is run once more, on placeholders and up to
+        its first use of an argument that differs between rows. Not for an iterator, whose rows
+        are not known ahead, nor for an async program.
+
         Args:
             batch_kwargs: a dict of arguments for each row, or a sequence in the order of the
                 parameters: a list of them, or an iterator, from which a row is taken whenever
@@ -200,12 +209,10 @@ class SglFunction:
             BatchInterrupted: (a KeyboardInterrupt) by Ctrl-C. What is there by then is in its
                 ``results`` and, for a notebook, in :attr:`last_batch`.
         """
+        rows = given_rows(batch_kwargs, self.arg_names, self._takes_any_keyword)
+        if (tracer := active_tracer.get()) is not None:
+            return [tracer.call(self, (), {**options, **row}, backend) for row in rows.listed()]
         self.last_batch = None
-        table = is_table(batch_kwargs)
-        if table:
-            rows = rows_of_table(batch_kwargs, self.arg_names, self._takes_any_keyword)
-        else:
-            rows = rows_of(batch_kwargs, self.arg_names)
         if self.is_async:
             check_may_block("run_batch")
         check_timeout(timeout)
@@ -213,6 +220,7 @@ class SglFunction:
         _, defaults = self._split(options, only_options=True)
         title = self.__name__ if rows.total is None else f"{self.__name__} \u00d7 {rows.total}"
         run, own = open_run(title, backend, run_id, defaults)
+        prefix.cache_for_rows(self, run, rows.known, {**run.defaults, **defaults})
         progress = Progress(title if progress_bar else None, rows.total)
         starter = RowStarter(self, run, own, {**run.defaults, **defaults}, timeout, limit)
         ahead = 2 * limit if generator_style else None
@@ -223,7 +231,7 @@ class SglFunction:
 
         def so_far() -> Any:
             states = [batch.states.get(i) for i in range(rows.total or batch.begun)]
-            return results_table(states, batch_kwargs.index) if table else states
+            return results_table(states, batch_kwargs.index) if is_table(batch_kwargs) else states
 
         try:
             for _ in results:
@@ -255,6 +263,71 @@ class SglFunction:
             starter.close()
             progress.close()
 
+    def trace(self, *, backend: Backend | None = None, **kwargs: Any) -> Trace:
+        """The dataflow graph of the program before it runs: no model is asked.
+
+        The body is run on a state that only takes notes. Arguments that are not given and have no
+        default are open: a placeholder stands for each, as for each variable that the model will
+        write. They can be appended and passed on. Where the body needs the value of one (a
+        condition, an f-string, ``len()``, a library's function) the trace ends: see
+        ``trace.stopped``; it has everything up to there. What cannot be seen is identity
+        (``x is None``) and ``type(x)`` of an open argument, which counts as text: give arguments
+        that are something else.
+
+        Args:
+            backend: whose chat template and tokenizer the trace uses; default: the default one.
+            **kwargs: arguments, and sampling options as in :meth:`run`.
+
+        Raises:
+            TypeError: the function has no such parameter.
+        """
+        kwargs, options = self._split(kwargs)
+        self._check_names("trace", kwargs)
+        return trace_program(self, kwargs=kwargs, options=options, backend=backend)
+
+    def compile(self, *, backend: Backend | None = None) -> CompiledFunction:
+        """The program as its dataflow graph: generations that do not need each other's results
+        are all sent at once, even where the body reads one before it starts the next. Texts and
+        variables are those of the plain run.
+
+        Args:
+            backend: where it runs unless told otherwise.
+
+        Raises:
+            TraceError: what the program does depends on what the model writes, and where.
+        """
+        from .compiled import CompiledFunction
+
+        return CompiledFunction(self, backend)
+
+    def cache(self, backend: Backend | None = None) -> int:
+        """Have the backend compute the program's longest constant prefix ahead.
+
+        Returns:
+            Its number of tokens; 0 when the program begins with an argument.
+        """
+        return prefix.cache(self, backend)
+
+    def pin(self, backend: Backend | None = None) -> int:
+        """Keep the program's longest constant prefix in the engine's cache until :meth:`unpin`.
+
+        Returns:
+            Its number of tokens.
+
+        Raises:
+            ValueError: the program begins with an argument, or the prefix does not fit in
+                ``engine.cache.pin_budget``. TypeError: the backend cannot pin.
+        """
+        return prefix.pin(self, backend, self._pins)
+
+    def unpin(self, backend: Backend | None = None) -> None:
+        """End :meth:`pin`.
+
+        Raises:
+            ValueError: nothing is pinned there.
+        """
+        prefix.unpin(self, backend, self._pins)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``f(s, ...)`` does the program on the caller's state and returns what its body
         returns (an async program: ``await f(s, ...)``); ``f(...)`` without a state is
@@ -265,6 +338,8 @@ class SglFunction:
         kwargs = {**self.bind_arguments, **kwargs}
         if not self.is_async or isinstance(state, AsyncProgramState):
             return self.func(state, *rest, **kwargs)
+        if (tracer := active_tracer.get()) is not None:
+            tracer.stop("an async program is called, which a trace cannot follow")
         check_may_block(self.__name__)
         ex = state.stream_executor
         return run_blocking(self.func(AsyncProgramState(ex), *rest, **kwargs), ex.run.abort)
@@ -280,6 +355,14 @@ class SglFunction:
         kinds = [p.kind for p in inspect.signature(self.func).parameters.values()]
         return inspect.Parameter.VAR_KEYWORD in kinds
 
+    def _check_names(self, where: str, kwargs: dict[str, Any]) -> None:
+        for name in kwargs:
+            if name not in self.arg_names and not self._takes_any_keyword:
+                raise TypeError(
+                    f"{where}: {self.__name__}() has no parameter {name!r}; "
+                    f"it has: {', '.join(self.arg_names) or 'none'}"
+                )
+
     def _split(
         self, kwargs: dict[str, Any], *, only_options: bool = False
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -294,6 +377,10 @@ class SglFunction:
         check(options)
         options.pop("n", None)
         return rest, options
+
+    def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
+        """The body of a plain program; ``kwargs`` has what is bound."""
+        state.ret_value = self.func(state, *args, **kwargs)
 
     def _prepare(
         self,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..errors import ConstraintError
 from .checkpoints import Checkpoint
 from .images import for_api
 from .ir import SglSetVariable, SglVarScopeEnd
@@ -156,6 +157,20 @@ def meta_info(ex: StreamExecutor, name: str) -> Steps[Any]:
         if name not in ex.variables:
             raise ex.missing(name)
         return ex.meta_info.get(name)
+
+
+def value(ex: StreamExecutor, name: str) -> Steps[Any]:
+    """A variable as a Python object: what its ``gen`` was asked for. Raises as
+    :func:`variable`, and ConstraintError when the text is no such thing."""
+    yield from _made(ex, name)
+    with ex.lock:
+        if name not in ex.variables:
+            raise ex.missing(name)
+        text, meta, form = ex.variables[name], ex.meta_info.get(name), ex.table.forms.get(name)
+    try:
+        return text if form is None else form.read(text, meta)
+    except ConstraintError as error:
+        raise ConstraintError(f"value of {name!r}: {error}") from None
 
 
 def _made(ex: StreamExecutor, name: str) -> Steps[None]:

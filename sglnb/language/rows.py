@@ -7,10 +7,23 @@ from typing import Any, NamedTuple
 
 
 class Rows(NamedTuple):
-    """What ``run_batch`` was given. ``total`` is None when only the end will tell."""
+    """What ``run_batch`` was given: ``known`` if it is all there, else only ``each``."""
 
     each: Iterator[dict[str, Any] | TypeError]
-    total: int | None
+    known: list[dict[str, Any]] | None = None
+
+    @property
+    def total(self) -> int | None:
+        """How many there are; None when only the end will tell."""
+        return None if self.known is None else len(self.known)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """All of them now. TypeError for one that cannot be a row."""
+        rows = list(self.each)
+        for row in rows:
+            if isinstance(row, TypeError):
+                raise row
+        return rows
 
 
 def rows_of(batch: Any, names: list[str]) -> Rows:
@@ -28,12 +41,9 @@ def rows_of(batch: Any, names: list[str]) -> Rows:
             f"got {type(batch).__name__} {batch!r:.60}"
         )
     if not isinstance(batch, Sequence):
-        return Rows((_row(i, row, names) for i, row in enumerate(batch)), None)
-    rows = [_row(i, row, names) for i, row in enumerate(batch)]
-    for row in rows:
-        if isinstance(row, TypeError):
-            raise row
-    return Rows(iter(rows), len(rows))
+        return Rows(_row(i, row, names) for i, row in enumerate(batch))
+    rows = Rows(_row(i, row, names) for i, row in enumerate(batch)).listed()
+    return Rows(iter(rows), rows)
 
 
 def _row(i: int, row: Any, names: list[str]) -> dict[str, Any] | TypeError:

@@ -106,7 +106,7 @@ def _point(point: Checkpoint, last: dict[str, Checkpoint]) -> dict[str, Any]:
 def _checked_write(write: Write) -> list[Any]:
     _check(f"save: an earlier value of variable {write.name!r}", write.value)
     _check(f"save: an earlier meta_info of variable {write.name!r}", write.meta_info)
-    return list(write)
+    return [write.name, write.value, write.meta_info]
 
 
 def _error(error: BaseException | None) -> dict[str, Any] | None:

@@ -128,6 +128,17 @@ class ProgramState:
         """
         return wait(reading.variable(self.stream_executor, name), timeout)
 
+    def value(self, name: str) -> Any:
+        """The value of a variable as what its ``gen`` was asked for, waited for: an instance of
+        ``type``, parsed JSON for ``json_schema``, a number for ``dtype=int``. A new object each
+        time. Any other variable is as it is, and after ``join`` a list has one for each branch.
+
+        Raises:
+            ConstraintError: the text is no such thing; it may have been cut at max_tokens.
+            GenerationError, UnknownVariable: as :meth:`get_var`.
+        """
+        return wait(reading.value(self.stream_executor, name))
+
     def set_var(self, name: str, value: Any) -> None:
         """Set a variable; no text is appended."""
         self.stream_executor.submit(SglSetVariable(name, value))
@@ -218,7 +229,8 @@ class ProgramState:
 
         It holds text, messages, images, variables and their meta_info, what went wrong, the
         run's sampling options, and the places that :meth:`at`, :meth:`before` and :meth:`undo`
-        go to; not ``ret_value``. Tuples come back as lists.
+        go to; not ``ret_value`` and not the types given to ``gen``: :meth:`value` of what was
+        loaded is the text. Tuples come back as lists.
 
         Raises:
             ValueError: a variable (it is named) holds something that JSON cannot.

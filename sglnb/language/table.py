@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import one_line
-from .rows import Rows
+from .rows import Rows, rows_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,7 +43,15 @@ def rows_of_table(table: DataFrame, names: Sequence[str], all_columns: bool) -> 
     values = [table[column].tolist() for column in columns]  # Python's own numbers and strings
     rows = zip(*values, strict=True) if columns else (() for _ in range(len(table)))
     keys = [str(column) for column in columns]
-    return Rows((dict(zip(keys, row, strict=True)) for row in rows), len(table))
+    known = [dict(zip(keys, row, strict=True)) for row in rows]
+    return Rows(iter(known), known)
+
+
+def given_rows(batch: Any, names: list[str], all_columns: bool) -> Rows:
+    """The rows of a table, a list or an iterator."""
+    if is_table(batch):
+        return rows_of_table(batch, names, all_columns)
+    return rows_of(batch, names)
 
 
 def results_table(states: Sequence[ProgramState | None], index: Any) -> DataFrame:

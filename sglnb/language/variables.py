@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checkpoints import NOTHING, Checkpoint, Write
 from .errors import GenerationError
 from .operation import Operation
+
+if TYPE_CHECKING:
+    from .values import Form
 
 
 class VariableTable:
@@ -21,6 +24,8 @@ class VariableTable:
         self._lock = lock
         self.values: dict[str, Any] = {}
         self.meta_info: dict[str, Any] = {}
+        self.forms: dict[str, Form] = {}
+        """How to read the values that have a form."""
         self.own: dict[str, None] = {}
         """Names set in this state, not in the one it was forked from; in order."""
         self.pending: dict[str, Operation] = {}
@@ -37,16 +42,21 @@ class VariableTable:
 
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""
+        op.value, op.meta_info = value, meta_info
         name = op.variable
         if name is None:
             return
         with self._lock:
             self.values[name] = value
             self.own[name] = None
-            self.writes += (Write(name, value, meta_info),)
             if name in self.lost:
                 self.lost = {n: error for n, error in self.lost.items() if n != name}
             self.meta_info.pop(name, None)
+            self.forms.pop(name, None)
+            form = getattr(op.expr, "form", None)
+            if form is not None:
+                self.forms[name] = form
+            self.writes += (Write(name, value, meta_info, form),)
             if meta_info is not None:
                 self.meta_info[name] = meta_info
             if self.pending.get(name) is op:
@@ -72,7 +82,7 @@ class VariableTable:
 
     def go_back(self, point: Checkpoint, origin: Checkpoint) -> None:
         """Have what there was at ``point``, in a state that began at ``origin``."""
-        self.values, self.meta_info = point.variables()
+        self.values, self.meta_info, self.forms = point.variables()
         self.own = dict.fromkeys(point.names_since(origin))
         self.lost, self.writes = point.lost, ()
         self._forget_announced()
@@ -80,6 +90,7 @@ class VariableTable:
     def _copy(self, parent: VariableTable) -> None:
         self.values = dict(parent.values)
         self.meta_info = dict(parent.meta_info)
+        self.forms = dict(parent.forms)
         self.lost = parent.lost
 
     def adopt_failure(self, error: GenerationError) -> None:
