@@ -451,7 +451,7 @@ def test_a_seed_of_the_run_becomes_another_one(backend):
 
 
 def test_checkpoints_cost_next_to_nothing(backend):
-    """A long state goes back as fast as a short one, and appends at the same price."""
+    """Appending costs a long state what it costs a short one."""
     s = state(backend)
 
     def append(n):
@@ -460,7 +460,7 @@ def test_checkpoints_cost_next_to_nothing(backend):
             s.set_var("k", "v")
         return time.thread_time() - start
 
-    first = append(2000)
-    append(4000)
-    assert append(2000) < 3 * first + 0.05
+    first = min(append(1000) for _ in range(3))
+    append(5000)
+    assert min(append(1000) for _ in range(3)) < 2 * first
     assert s.at("k")["k"] == "v"
