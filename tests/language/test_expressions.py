@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.errors import ConstraintError
 from sglnb.language import SglConstantText, SglExprList, SglGen, SglRoleBegin, SglSelect
 from sglnb.language.sampling import DTYPE_REGEX, resolve
+from sglnb.testing import ScriptedBackend
 
 
 def test_expressions_add_up_flat():

@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.language import BranchError, GenerationError
+from sglnb.testing import ScriptedBackend
 
 
 def named(prompt, call):
@@ -170,7 +170,7 @@ def test_fork_does_not_wait(held):
     assert got == ["<x>"]  # the branch knew that its parent was going to have it
     while len(held.held) < 2:
         time.sleep(0.01)
-    assert [r.call.prompt for r in held.held] == ["a<x>b"] * 2
+    assert [r.prompt for r in held.held] == ["a<x>b"] * 2
     held.release(2)
     group.join()
     assert s["y"] == ["<y>", "<y>"]
@@ -240,9 +240,13 @@ def test_no_hint_where_it_tells_nothing_new(s):
 
 
 def test_a_hint_that_is_refused_does_no_harm():
-    backend = ScriptedBackend(named)
-    backend._score = lambda request: (_ for _ in ()).throw(ValueError("too long"))
-    s = sgl.start_state(backend)
+    class Refusing(ScriptedBackend):
+        def submit(self, prompt, params, **options):
+            if options["purpose"] == "prefill":
+                raise ValueError("prompt: too long")
+            return super().submit(prompt, params, **options)
+
+    s = sgl.start_state(Refusing(named))
     s += "a"
     group = s.fork(2)
     group += sgl.gen("y")

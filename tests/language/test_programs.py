@@ -8,10 +8,10 @@ import time
 
 import pytest
 from pandas import DataFrame
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.language import GenerationError, ProgramState, UnknownVariable
+from sglnb.testing import Failure, ScriptedBackend
 
 
 def named(prompt, call):
@@ -112,7 +112,7 @@ def test_an_error_in_the_body_is_raised_and_stops_the_run(held):
 
     with pytest.raises(ZeroDivisionError, match="body"):
         program.run(backend=held)
-    assert held.requests[0].aborted
+    assert held.calls[0].aborted
     ended = [e for e in held.events if e.kind == "run_ended"]
     assert [e.error for e in ended] == ["ZeroDivisionError: body"]
     with pytest.raises(TypeError, match="question"):
@@ -300,7 +300,8 @@ def test_rows_can_call_programs(backend):
 
 
 def slow(prompt, call):
-    return RuntimeError("CUDA OOM") if call.name == "bad" else f"<{call.name}-{call.name}>"
+    oom = Failure(RuntimeError("CUDA OOM"), after="par")
+    return oom if call.name == "bad" else f"<{call.name}-{call.name}>"
 
 
 @sgl.function

@@ -10,10 +10,10 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.errors import RequestAborted
+from sglnb.testing import ScriptedBackend
 
 NAMES = st.sampled_from("abc")
 

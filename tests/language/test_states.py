@@ -6,10 +6,10 @@ import inspect
 import threading
 
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.language import GenerationError, SglVariable, UnknownVariable
+from sglnb.testing import CharTokenizer, Failure, ScriptedBackend
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_appending_never_waits(h, held):
     held.release()
     held_again(held)
     assert "x" in h
-    assert held.held[0].call.prompt == "a<x>b"
+    assert held.held[0].prompt == "a<x>b"
     held.release()
     assert h.text() == "a<x>b<y>c"
 
@@ -213,7 +213,9 @@ def test_var_scope(s):
 
 
 def failing(prompt, call):
-    return RuntimeError("CUDA OOM") if call.name == "bad" else f"<{call.name}>"
+    return (
+        Failure(RuntimeError("CUDA OOM"), after="par") if call.name == "bad" else f"<{call.name}>"
+    )
 
 
 @pytest.mark.parametrize("mode", ["inline", "thread"])
@@ -230,7 +232,7 @@ def test_a_failed_variable_raises_the_true_error(mode):
     assert e.value.cause is e.value.__cause__
     assert (e.value.name, e.value.where) == ("bad", (__file__, line))
     assert s["good"] == "<good>"
-    assert s.text() == "a<good>" + ("par" if mode == "thread" else "")
+    assert s.text() == "a<good>par"
     with pytest.raises(GenerationError, match="CUDA OOM"):
         s.get_meta_info("bad")
     with pytest.raises(GenerationError, match="CUDA OOM"):
@@ -310,11 +312,9 @@ def test_run_returns_while_generations_go_on(held):
 
 
 def test_select_scores_all_choices_on_the_same_text():
-    from scripted import CharTokenizer
-
     # "e " is one token: choice " x" merges with the end of the text, choice "y" does not.
     tokenizer = CharTokenizer(merges=("e ",))
-    likely = {ord("y"): -0.25, 1_000_000: -0.5, ord("x"): -1.5, ord("e"): -0.75}
+    likely = {ord("y"): -0.25, 2_000_000: -0.5, ord("x"): -1.5, ord("e"): -0.75}
     backend = ScriptedBackend(score=lambda i: likely.get(i, -9.0), tokenizer=tokenizer)
     s = sgl.start_state(backend)
     s += "the" + sgl.select("c", [" x", "y"])
@@ -323,10 +323,10 @@ def test_select_scores_all_choices_on_the_same_text():
     assert s.text() == "they"
     info = s.get_meta_info("c")
     assert info["normalized_prompt_logprobs"] == [-1.0, -0.5]
-    assert info["input_token_logprobs"][0] == [(-0.5, 1_000_000, "e "), (-1.5, ord("x"), "x")]
+    assert info["input_token_logprobs"][0] == [(-0.5, 2_000_000, "e "), (-1.5, ord("x"), "x")]
     calls = backend.of("select")
-    assert [c.logprob_start_len for c in calls] == [2, 2]
-    assert all(c.return_logprob and c.params["max_new_tokens"] == 0 for c in calls)
+    assert [c.options["logprob_start_len"] for c in calls] == [2, 2]
+    assert all(c.options["return_logprob"] and c.params["max_new_tokens"] == 0 for c in calls)
     (event,) = [e for e in backend.events if e.kind == "variable_set"]
     assert event.text == "y"
     assert event.choices == [[" x", -1.0], ["y", -0.5]]
@@ -334,7 +334,7 @@ def test_select_scores_all_choices_on_the_same_text():
 
 
 def test_unconditional_select_scores_the_bare_choices_too():
-    backend = ScriptedBackend(score=lambda i: -1.0)
+    backend = ScriptedBackend(score=lambda i: -1.0, tokenizer=CharTokenizer())
     s = sgl.start_state(backend)
     method = sgl.unconditional_likelihood_normalized
     s += "text" + sgl.select("c", ["ab", "cd"], choices_method=method)
@@ -353,10 +353,8 @@ def test_select_without_text_before_it(s):
 
 
 def test_select_fails_with_its_first_request():
-    backend = ScriptedBackend()
-    backend._score = lambda request: request.finish(RuntimeError("lost"))
-    s = sgl.start_state(backend)
-    s += "text" + sgl.select("c", ["a", "b"])
+    s = sgl.start_state(ScriptedBackend({"c": RuntimeError("lost")}))
+    s += "text:" + sgl.select("c", ["a", "b"])
     with pytest.raises(GenerationError, match=r"select\('c'\) at .*lost"):
         s["c"]
     sgl.finish_run(s)
