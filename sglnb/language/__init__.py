@@ -18,6 +18,7 @@ from .api import (
     video,
 )
 from .backend import Backend, get_default_backend, set_default_backend
+from .base_backend import BaseBackend
 from .cell import finish_run, start_state, wait_run
 from .choices import (
     ChoicesDecision,
@@ -41,12 +42,18 @@ from .ir import (
     SglVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
+    SglVideo,
 )
 from .program import SglFunction, function
+from .program_view import ProgramView
+from .role_template import RoleTemplate, get_chat_template
+from .settings import Runtime, flush_cache, get_server_info, global_config
+from .sgl_params import SglSamplingParams
 from .state import ProgramState
 
 __all__ = [
     "Backend",
+    "BaseBackend",
     "BranchError",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
@@ -54,6 +61,9 @@ __all__ = [
     "GenerationError",
     "ProgramState",
     "ProgramStateGroup",
+    "ProgramView",
+    "RoleTemplate",
+    "Runtime",
     "SglConstantText",
     "SglExpr",
     "SglExprList",
@@ -63,20 +73,26 @@ __all__ = [
     "SglImage",
     "SglRoleBegin",
     "SglRoleEnd",
+    "SglSamplingParams",
     "SglSelect",
     "SglVarScopeBegin",
     "SglVarScopeEnd",
     "SglVariable",
+    "SglVideo",
     "UnknownVariable",
     "assistant",
     "assistant_begin",
     "assistant_end",
     "finish_run",
+    "flush_cache",
     "function",
     "gen",
     "gen_int",
     "gen_string",
+    "get_chat_template",
     "get_default_backend",
+    "get_server_info",
+    "global_config",
     "greedy_token_selection",
     "image",
     "select",

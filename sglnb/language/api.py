@@ -10,12 +10,12 @@ from ..runtime.video import load_frames
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
 from .ir import (
     SglExpr,
-    SglExprList,
     SglGen,
     SglImage,
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglVideo,
     as_expr,
     caller,
     check_unicode,
@@ -178,7 +178,7 @@ def image(source: Any) -> SglImage:
     return SglImage(load_image(source, "image"), caller())
 
 
-def video(source: Any, num_frames: int = 8) -> SglExprList:
+def video(source: Any, num_frames: int = 8) -> SglVideo:
     """A video, as ``num_frames`` images at even distances, to stand where text can.
 
     Args:
@@ -191,7 +191,7 @@ def video(source: Any, num_frames: int = 8) -> SglExprList:
     """
     where = caller()
     frames = load_frames(source, num_frames, "video")
-    return SglExprList([SglImage(frame, where) for frame in frames])
+    return SglVideo(source, [SglImage(frame, where) for frame in frames])
 
 
 def system(expr: SglExpr | str | None = None) -> SglExpr:

@@ -26,6 +26,9 @@ class StreamExecutor(OperationQueue):
 
     Attributes:
         text_, messages_, variables, meta_info: as far as they have come.
+        stream: whether somebody reads the text as it comes.
+        arguments: those that the program was called with, by name.
+        num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
     def __init__(
@@ -52,6 +55,9 @@ class StreamExecutor(OperationQueue):
         """Length of the text that the engine is known to have seen."""
         self.body_thread: threading.Thread | None = None
         """Where the program's body is going on, if not with who made the state."""
+        self.stream = parent is not None and parent.stream
+        self.arguments: dict[str, Any] = parent.arguments if parent is not None else {}
+        self.num_api_spec_tokens = parent.num_api_spec_tokens if parent is not None else None
         if parent is not None:
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
@@ -86,8 +92,9 @@ class StreamExecutor(OperationQueue):
 
     @property
     def request_options(self) -> dict[str, Any]:
-        """What a request for the text brings besides it: its images, the adapter it runs on."""
-        out: dict[str, Any] = {}
+        """What a request for the text brings besides it: its images, the adapter it runs on, for
+        some backends the state itself."""
+        out: dict[str, Any] = {"program": self} if self.run.follows else {}
         if self.images:
             out["image_data"] = [placed.image for placed in self.images]
         if "lora" in self.defaults:

@@ -142,8 +142,25 @@ class SglImage(SglExpr):
         self.image = image
         self.where = where or caller()
 
+    @property
+    def path(self) -> str:
+        """The image's label: the name of its file, if it was one."""
+        return self.image.label
+
     def __repr__(self) -> str:
         return f"Image({self.image.label!r})"
+
+
+class SglVideo(SglExprList):
+    """A video: its frames, one after another."""
+
+    def __init__(self, path: Any, frames: list[SglImage]):
+        super().__init__(list(frames))
+        self.path = path
+        self.num_frames = len(frames)
+
+    def __repr__(self) -> str:
+        return f"Video({self.num_frames} frames)"
 
 
 class SglVariable(SglExpr):

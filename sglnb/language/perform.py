@@ -4,6 +4,7 @@ requests complete them later, on the engine's thread."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from .sampling import resolve
 from .scoring import Scoring
 
 if TYPE_CHECKING:
+    from .choices import ChoicesDecision
     from .executor import StreamExecutor
 
 
@@ -150,6 +152,8 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
     if ex.cur_role == "assistant":
         stop, stop_token_ids = run.template.stop, run.template.stop_token_ids
     params, options = resolve(expr, ex.defaults, stop=stop, stop_token_ids=stop_token_ids)
+    if run.follows and expr.dtype is not None:
+        options["dtype"] = expr.dtype
     request = run.backend.submit(
         ex.text_,
         params,
@@ -207,23 +211,13 @@ def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
 
 def _select(ex: StreamExecutor, op: Operation) -> None:
     expr, run = op.expr, ex.run
+    if run.follows:
+        _select_there(ex, op)
+        return
 
     def decided(scoring: Scoring) -> None:
         """On the engine's thread, when the last score or the first failure is in."""
-        try:
-            if op.done:
-                return
-            if scoring.problem is not None:
-                raise scoring.problem
-            decision = scoring.decide()
-            ex.append(decision.decision)
-            pairs = [[c, s] for c, s in zip(expr.choices, decision.scores, strict=True)]
-            ex.store(op, decision.decision, decision.meta_info, pairs)
-        except RequestAborted as problem:
-            ex.stop(op, problem)
-        except Exception as problem:  # recorded: raised where the variable is read
-            ex.fail(op, problem)
-        ex.complete(op)
+        _finish_select(ex, op, scoring.problem, scoring.decide)
 
     encode, options = run.backend.tokenizer.encode, ex.request_options
     images = options.pop("image_data", None)
@@ -245,6 +239,49 @@ def _select(ex: StreamExecutor, op: Operation) -> None:
             **options,
         )
         _keep(ex, op, request)
+
+
+def _select_there(ex: StreamExecutor, op: Operation) -> None:
+    """Let the backend choose by its own means."""
+    expr, run = op.expr, ex.run
+
+    def on_update(request: Any) -> None:
+        if request.done:
+            _finish_select(ex, op, request.error, lambda: request.decision)
+
+    request = run.backend.select(
+        ex.text_,
+        expr.choices,
+        expr.temperature,
+        expr.choices_method,
+        program=ex,
+        run=run.id,
+        on_update=on_update,
+    )
+    _keep(ex, op, request)
+
+
+def _finish_select(
+    ex: StreamExecutor,
+    op: Operation,
+    problem: Exception | None,
+    decide: Callable[[], ChoicesDecision],
+) -> None:
+    """On the engine's or a worker's thread: quick, and nothing is raised."""
+    try:
+        if op.done:
+            return
+        if problem is not None:
+            raise problem
+        decision = decide()
+        ex.append(decision.decision)
+        pairs = [list(pair) for pair in zip(op.expr.choices, decision.scores, strict=False)]
+        ex.store(op, decision.decision, decision.meta_info or {}, pairs or None)
+    except RequestAborted as stopped:
+        ex.stop(op, stopped)
+    except Exception as failed:  # recorded: raised where the variable is read
+        ex.fail(op, failed)
+    ex.complete(op)
 
 
 _ACTIONS = {

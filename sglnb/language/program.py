@@ -6,13 +6,17 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..runtime.arguments import number
 from .backend import Backend
 from .batch import rows_of, run_rows, thread_count
 from .run import ProgramRun, close_run, open_run
 from .sampling import SUBMIT_OPTIONS, check, given
 from .state import ProgramState
+
+if TYPE_CHECKING:
+    from .executor import StreamExecutor
 
 OPTIONS = (
     "max_new_tokens",
@@ -43,13 +47,24 @@ OPTIONS = (
 class SglFunction:
     """A program: a function whose first parameter ``s`` is the state it works on.
 
+    Attributes:
+        arg_names: the names of its other parameters.
+        bind_arguments: those that are fixed.
+        num_api_spec_tokens: see :func:`function`.
+
     Made by :func:`function`. The sampling options of :meth:`run`, :meth:`run_batch` and a
     plain call are the base for every ``gen`` that does not say otherwise. A parameter of the
     function with the name of an option takes the keyword for itself.
     """
 
-    def __init__(self, func: Callable[..., Any], bind_arguments: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        num_api_spec_tokens: int | None = None,
+        bind_arguments: dict[str, Any] | None = None,
+    ):
         self.func = func
+        self.num_api_spec_tokens = num_api_spec_tokens
         self.bind_arguments = dict(bind_arguments or {})
         self.arg_names = _check_program(func)
         functools.update_wrapper(self, func)
@@ -66,7 +81,7 @@ class SglFunction:
                     f"bind: {self.__name__}() has no parameter {name!r}; "
                     f"it has: {', '.join(self.arg_names) or 'none'}"
                 )
-        return SglFunction(self.func, {**self.bind_arguments, **kwargs})
+        return SglFunction(self.func, self.num_api_spec_tokens, {**self.bind_arguments, **kwargs})
 
     def run(
         self,
@@ -74,6 +89,7 @@ class SglFunction:
         stream: bool = False,
         backend: Backend | None = None,
         run_id: str | None = None,
+        use_thread: bool = True,
         **kwargs: Any,
     ) -> ProgramState:
         """Run the program and return its state once the body has ended; generations that it
@@ -86,6 +102,7 @@ class SglFunction:
             stream: run the body in a thread and return at once; see ``state.text_iter()``.
             backend: where to run; default: the enclosing program's, else the default backend.
             run_id: the ``run`` of the events; for callers that show the run themselves.
+            use_thread: accepted for SGLang's sake; states have no threads here.
             **kwargs: the function's arguments, and sampling options: max_new_tokens, stop,
                 stop_token_ids, temperature, top_p, top_k, min_p, seed, ignore_eos,
                 return_logprob, lora (the name of an adapter), and the others of ``gen``.
@@ -97,6 +114,8 @@ class SglFunction:
         kwargs, defaults = self._split(kwargs)
         run, own = open_run(self.__name__, backend, run_id, defaults)
         executor = run.new_executor({**run.defaults, **defaults}, label=self.__name__)
+        executor.stream = stream
+        self._introduce(executor, kwargs)
         state = ProgramState(executor)
         if stream:
             self._start_thread(run, own, state, args, kwargs)
@@ -142,6 +161,8 @@ class SglFunction:
             for state, row in zip(states, rows, strict=True)
         ]
         executors = [state.stream_executor for state in states]
+        for executor, row in zip(executors, rows, strict=True):
+            self._introduce(executor, row)
         if own:
             run.enter()
         try:
@@ -164,6 +185,11 @@ class SglFunction:
         return f"SglFunction({self.__name__}({', '.join(['s', *self.arg_names])}){bound})"
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _introduce(self, executor: StreamExecutor, kwargs: dict[str, Any]) -> None:
+        """Tell a state what program it is the state of."""
+        executor.num_api_spec_tokens = self.num_api_spec_tokens
+        executor.arguments = {**self.bind_arguments, **kwargs}
 
     @property
     def _takes_any_keyword(self) -> bool:
@@ -212,7 +238,12 @@ class SglFunction:
         state.stream_executor.start_body(work, f"sglnb-{self.__name__}")
 
 
-def function(func: Callable[..., Any] | None = None) -> Any:
+def function(
+    func: Callable[..., Any] | None = None,
+    num_api_spec_tokens: int | None = None,
+    *,
+    api_num_spec_tokens: int | None = None,
+) -> Any:
     """Make an LM program of a function whose first parameter is ``s``::
 
         @function
@@ -223,10 +254,21 @@ def function(func: Callable[..., Any] | None = None) -> Any:
         state = qa.run(question="What is the capital of Italy?")
         state["answer"]
 
+    Args:
+        num_api_spec_tokens: for backends that are remote APIs: tokens to ask for at once, so that
+            one call can serve several ``gen``. An engine has no use for it.
+        api_num_spec_tokens: its name in older releases of SGLang.
+
     Raises:
         TypeError: the first parameter is not ``s``, or the function is async or a generator.
+        ValueError: no whole number of at least 1.
     """
-    return SglFunction if func is None else SglFunction(func)
+    tokens = num_api_spec_tokens if num_api_spec_tokens is not None else api_num_spec_tokens
+    if tokens is not None:
+        number("num_api_spec_tokens", tokens, 1, whole=True)
+    if func is None:
+        return functools.partial(SglFunction, num_api_spec_tokens=tokens)
+    return SglFunction(func, tokens)
 
 
 def _check_program(func: Callable[..., Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import EngineError, RequestAborted
 from ..events import RunEnded, RunStarted
-from .backend import Backend, check_backend, dispatcher_of, get_default_backend
+from .backend import Backend, as_backend, dispatcher_of, get_default_backend
 from .chat_template import chat_template_of
 from .errors import one_line
 from .executor import StreamExecutor
@@ -44,7 +44,9 @@ class ProgramRun:
         self.id = run_id or uuid.uuid4().hex[:8]
         self.backend = backend
         self.title = title
-        self.template = chat_template_of(backend.tokenizer)
+        self.follows = getattr(backend, "needs_program", False)
+        """Whether the backend wants to be told of states and gets them with requests."""
+        self.template = backend.template if self.follows else chat_template_of(backend.tokenizer)
         self.dispatcher = dispatcher_of(backend)
         self.active = True
         self.stops = 0
@@ -69,6 +71,8 @@ class ProgramRun:
         """A new state of this run, without text."""
         sid = f"{self.id}.{next(self._numbers)}"
         executor = StreamExecutor(self, sid, defaults, label=label, index=index, parent=parent)
+        if self.follows:
+            self.backend.state_began(executor)
         with self._cond:
             if self.active:  # later ones are not waited for: the run is about to end
                 self._open.add(executor)
@@ -107,6 +111,8 @@ class ProgramRun:
 
     def executor_ended(self, executor: StreamExecutor, error: str) -> None:
         """Called once by each executor when all it had to do is done."""
+        if self.follows:
+            self.backend.state_ended(executor)
         with self._cond:
             self._open.discard(executor)
             if not self.active and self.failure is None:  # else a join or a reader told of it
@@ -161,11 +167,13 @@ def open_run(
     """The run to work in, and whether it is a new one: a program that is called from another
     on the same backend belongs to that one's run."""
     outer = current_run()
+    if backend is not None:
+        backend = as_backend(backend)
     if outer is not None and run_id is None and backend in (None, outer.backend):
         return outer, False
     if backend is None:
         backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
+    return ProgramRun(backend, run_id=run_id, title=title, defaults=defaults), True
 
 
 def close_run(

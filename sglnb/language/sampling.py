@@ -11,6 +11,7 @@ from ..errors import ConstraintError
 from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
+from .settings import global_config
 
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
@@ -103,6 +104,8 @@ def resolve(
         stop, stop_token_ids: the chat template's own, added to the others.
     """
     params = {**defaults, **gen.sampling_params}
+    if not global_config.skip_special_tokens_in_output:
+        params.setdefault("skip_special_tokens", False)
     params.pop("n", None)
     options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
     if gen.dtype is not None:
