@@ -9,6 +9,7 @@ from .api import (
     gen_string,
     image,
     select,
+    separate_reasoning,
     system,
     system_begin,
     system_end,
@@ -39,6 +40,7 @@ from .ir import (
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglSeparateReasoning,
     SglVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
@@ -46,6 +48,7 @@ from .ir import (
 )
 from .program import SglFunction, function
 from .program_view import ProgramView
+from .reasoning import ReasoningMarkers
 from .role_template import RoleTemplate, get_chat_template
 from .settings import Runtime, flush_cache, get_server_info, global_config
 from .sgl_params import SglSamplingParams
@@ -62,6 +65,7 @@ __all__ = [
     "ProgramState",
     "ProgramStateGroup",
     "ProgramView",
+    "ReasoningMarkers",
     "RoleTemplate",
     "Runtime",
     "SglConstantText",
@@ -75,6 +79,7 @@ __all__ = [
     "SglRoleEnd",
     "SglSamplingParams",
     "SglSelect",
+    "SglSeparateReasoning",
     "SglVarScopeBegin",
     "SglVarScopeEnd",
     "SglVariable",
@@ -96,6 +101,7 @@ __all__ = [
     "greedy_token_selection",
     "image",
     "select",
+    "separate_reasoning",
     "set_default_backend",
     "start_state",
     "system",

@@ -35,7 +35,6 @@ def start_state(
     """
     options = given(**(defaults or {}))
     check(options)
-    options.pop("n", None)
     backend = as_backend(backend) if backend is not None else get_default_backend()
     program_run = ProgramRun(backend, run_id=run, title=title, defaults=options)
     program_run.enter()

@@ -4,6 +4,7 @@ to do; nothing runs until a state executes them, and one expression may go to ma
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .choices import ChoicesSamplingMethod
@@ -94,9 +95,20 @@ class SglExprList(SglExpr):
         return f"ExprList({self.expr_list!r})"
 
 
+def flatten(expr: SglExpr) -> list[SglExpr]:
+    """The expressions of a (nested) list, in order."""
+    if not isinstance(expr, SglExprList):
+        return [expr]
+    out: list[SglExpr] = []
+    for part in expr.expr_list:
+        out.extend(flatten(part))
+    return out
+
+
 class SglGen(SglExpr):
     """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
-    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None."""
+    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``pick`` tells which of n
+    texts the state goes on with."""
 
     def __init__(
         self,
@@ -104,14 +116,40 @@ class SglGen(SglExpr):
         sampling_params: dict[str, Any] | None = None,
         dtype: str | None = None,
         where: Where = None,
+        pick: int | Callable[[list[str]], int] = 0,
     ):
         self.name = name
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
+        self.pick = pick
         self.where = where or caller()
 
     def __repr__(self) -> str:
         return f"Gen({self.name!r})"
+
+
+class SglSeparateReasoning(SglExpr):
+    """Take the reasoning out of the text of ``expr``, the ``gen`` before it, and keep it as
+    variable ``name``."""
+
+    def __init__(self, model_type: str | tuple[str, str], expr: SglGen):
+        self.model_type = model_type
+        self.expr = expr
+        self.name = self.process_name_for_reasoning(expr.name)
+
+    @staticmethod
+    def process_name_for_reasoning(name: str | None) -> str:
+        """The name of the variable with the reasoning of variable ``name``.
+
+        Raises:
+            ValueError: there is no name.
+        """
+        if not name:
+            raise ValueError("separate_reasoning: the gen needs a name, or nobody could read it")
+        return f"{name}_reasoning_content"
+
+    def __repr__(self) -> str:
+        return f"SeparateReasoning(model_type={self.model_type}, name={self.name})"
 
 
 class SglSelect(SglExpr):

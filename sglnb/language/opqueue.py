@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestAborted
 from .errors import GenerationAborted, GenerationError, one_line
 from .images import check_images
-from .ir import SglExpr, SglFork, SglRoleEnd, as_expr
-from .operation import BOOKKEEPING, HEAVY, Operation, flatten, role_after, sort_after_stop
+from .ir import SglExpr, SglFork, SglRoleEnd, SglSeparateReasoning, as_expr, flatten
+from .operation import (
+    BOOKKEEPING,
+    HEAVY,
+    Operation,
+    check_separations,
+    role_after,
+    sort_after_stop,
+)
 from .perform import perform
 from .variables import VariableTable
 
@@ -79,6 +86,7 @@ class OperationQueue:
         """
         exprs = flatten(as_expr(value))
         check_images(exprs, self.run.backend)
+        check_separations(exprs)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
                 return
@@ -101,8 +109,11 @@ class OperationQueue:
         """Append to the queue (under ``lock``). True: the caller has to pump."""
         self._declared_role = role_after(exprs, self._declared_role)
         self.error_ = None
+        op = None
         for expr in exprs:
-            op = Operation(expr, self, self.run.stops)
+            before, op = op, Operation(expr, self, self.run.stops)
+            if isinstance(expr, SglSeparateReasoning):
+                op.separates(before)
             self.table.expect(op)
             self._queue.append(op)
         start, self._busy = not self._busy, True

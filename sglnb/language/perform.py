@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, RequestAborted
+from ..runtime.generate import sibling_seeds
 from .images import parts, placeholder
 from .ir import (
     SglConstantText,
@@ -18,13 +19,15 @@ from .ir import (
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglSeparateReasoning,
     SglSetVariable,
     SglVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
 from .operation import Operation
-from .sampling import resolve
+from .reasoning import separate
+from .sampling import check_pick, resolve, texts_wanted
 from .scoring import Scoring
 
 if TYPE_CHECKING:
@@ -154,17 +157,31 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
     params, options = resolve(expr, ex.defaults, stop=stop, stop_token_ids=stop_token_ids)
     if run.follows and expr.dtype is not None:
         options["dtype"] = expr.dtype
-    request = run.backend.submit(
-        ex.text_,
-        params,
-        run=run.id,
-        state=ex.sid,
-        name=expr.name or "",
-        purpose="gen",
-        on_update=partial(_on_update, ex, op),
-        **{**ex.request_options, **options},
-    )
-    _keep(ex, op, request)
+    op.wanted = texts_wanted(expr, ex.defaults)
+    if isinstance(expr.pick, int):
+        check_pick(expr.pick, op.wanted)
+    seeds = sibling_seeds(params.pop("seed", None), op.wanted)
+    for i, seed in enumerate(seeds):
+        request = run.backend.submit(
+            ex.text_,
+            params if seed is None else {**params, "seed": seed},
+            run=run.id,
+            state=ex.sid,
+            name=expr.name or "",
+            purpose="gen",
+            on_update=partial(_on_update, ex, op, i),
+            **{**ex.request_options, **options},
+        )
+        _note(ex, op, i, request)
+        if op.done or op.stamp < run.stops:
+            request.abort()
+
+
+def _note(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
+    """Remember the request for text ``i``: news of it can come before ``submit`` returns."""
+    with ex.lock:
+        if len(op.requests) == i:
+            op.requests.append(request)
 
 
 def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
@@ -175,37 +192,83 @@ def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
         request.abort()
 
 
-def _on_update(ex: StreamExecutor, op: Operation, request: Any) -> None:
+def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """On the engine's thread: quick, and nothing is raised."""
-    if request.done:
-        try:
-            _finish_gen(ex, op, request)
-        except Exception as problem:  # recorded: the engine's thread must go on
-            ex.fail(op, problem)
-            ex.complete(op)
-        return
-    if not op.requests:  # the news came before submit() returned
-        op.requests.append(request)
-    ex.updated()
-
-
-def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
-    if op.done:
+    _note(ex, op, i, request)
+    if not request.done:
+        ex.updated()
         return
     problem = request.error
+    broken = problem is not None and not isinstance(problem, RequestAborted)
     with ex.lock:
-        ex.text_ += request.text
-        op.taken = True
+        complete = len(op.requests) == op.wanted and all(r.done for r in op.requests)
+        if op.done or op.over or not (complete or broken):
+            return
+        op.over = True
+    if complete and not isinstance(op.expr.pick, int):
+        ex.run.dispatcher.post(partial(_finish_gen, ex, op))  # the user's function may be slow
+    else:
+        _finish_gen(ex, op, problem if broken else None)
+
+
+def _finish_gen(ex: StreamExecutor, op: Operation, problem: Exception | None = None) -> None:
+    """All texts are there, or one request has failed with ``problem``."""
+    try:
+        _take_texts(ex, op, problem)
+    except Exception as failed:  # recorded: the thread must go on
+        ex.fail(op, failed)
+    ex.complete(op)
+
+
+def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) -> None:
+    requests = list(op.requests)
     if problem is None:
+        problem = next((r.error for r in requests if r.error is not None), None)
+    texts = [request.text for request in requests]
+    if op.markers is not None:
+        parts = [separate(text, op.markers) for text in texts]
+        texts, reasoning = [p.text for p in parts], [p.reasoning for p in parts]
+        op.reasoning = reasoning if op.wanted > 1 else reasoning[0]
+    text = _picked(op.expr.pick, texts, problem)
+    with ex.lock:
+        if op.done:
+            return
+        ex.text_ += text
+        op.taken = True
+    if problem is None and op.markers is None:
         ex.prefilled = len(ex.text_)
-        ex.store(op, request.text, request.meta_info)
+    infos = [request.meta_info for request in requests]
+    made = (texts, infos) if op.wanted > 1 else (texts[0], infos[0])
+    if problem is None:
+        ex.store(op, *made)
     elif isinstance(problem, RequestAborted):
         # The text so far is an error for whoever was waiting for all of it, and from then on
         # a value like any other.
         ex.stop(op, problem)
-        ex.store(op, request.text, request.meta_info)
+        ex.store(op, *made)
     else:
         ex.fail(op, problem)
+
+
+def _picked(pick: int | Callable[[list[str]], int], texts: list[str], problem: Any) -> str:
+    """The text that the state goes on with. After a ``problem`` the user's function is not asked:
+    it was written for whole texts."""
+    if isinstance(pick, int):
+        return texts[pick] if pick < len(texts) else ""
+    if problem is not None:
+        return ""
+    index = pick(list(texts))
+    if not isinstance(index, int) or not 0 <= index < len(texts):
+        raise ValueError(f"pick: the function must return 0 to {len(texts) - 1}, got {index!r}")
+    return texts[index]
+
+
+def _separate(ex: StreamExecutor, op: Operation) -> None:
+    """The generation before it has done the work."""
+    gen = op.source
+    if gen.reasoning is None:
+        raise gen.error or RequestAborted("the run was stopped")
+    ex.store(op, gen.reasoning)
     ex.complete(op)
 
 
@@ -288,6 +351,7 @@ _ACTIONS = {
     SglConstantText: _constant,
     SglImage: _image,
     SglGen: _gen,
+    SglSeparateReasoning: _separate,
     SglSelect: _select,
     SglVariable: _variable,
     SglRoleBegin: _role_begin,

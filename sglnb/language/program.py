@@ -208,7 +208,6 @@ class SglFunction:
                 f"run_batch: unknown option {next(iter(rest))!r}; known: {', '.join(OPTIONS)}"
             )
         check(options)
-        options.pop("n", None)
         return rest, options
 
     def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConstraintError
+from ..runtime.arguments import number
 from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
@@ -60,12 +61,7 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    n = params.get("n")
-    if n not in (None, 1):
-        raise ValueError(
-            f"n: only 1 is possible here, got {n!r}; for several answers use "
-            "s.fork(n) and gen in each branch"
-        )
+    number("n", params.get("n", 1), 1, whole=True)
     top = params.get("top_logprobs_num", 0)
     if not isinstance(top, int) or top < 0:
         raise ValueError(f"top_logprobs_num: must be a whole number of at least 0, got {top!r}")
@@ -79,6 +75,17 @@ def check(params: dict[str, Any]) -> None:
             re.compile(probe["regex"])
         except re.error as error:
             raise ConstraintError(f"regex: {error}: {probe['regex']!r}") from None
+
+
+def check_pick(pick: int, n: int) -> None:
+    """ValueError unless there is a text of that index among n."""
+    if pick >= n:
+        raise ValueError(f"pick: must be 0 to {n - 1}, or a function, with n={n}; got {pick}")
+
+
+def texts_wanted(gen: SglGen, defaults: dict[str, Any]) -> int:
+    """How many texts ``gen`` makes: its own ``n``, else that of ``run()``, else 1."""
+    return gen.sampling_params.get("n", defaults.get("n", 1))
 
 
 def branch_defaults(defaults: dict[str, Any], fork: int, index: int) -> dict[str, Any]:

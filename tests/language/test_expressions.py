@@ -68,7 +68,9 @@ def test_gen_with_choices_is_a_select():
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: sgl.gen("x", n=2), ValueError, "n: only 1"),
+        (lambda: sgl.gen("x", n=0), ValueError, "n: must be"),
+        (lambda: sgl.gen("x", n=2, pick=2), ValueError, "pick: must be 0 to 1"),
+        (lambda: sgl.gen("x", pick="best"), ValueError, "pick: must be the index"),
         (lambda: sgl.gen("x", max_tokens=-1), ValueError, "max_tokens: must be"),
         (lambda: sgl.gen("x", min_tokens=5, max_tokens=2), ValueError, "min_tokens: must be"),
         (lambda: sgl.gen("x", temperature=-1), ValueError, "temperature: must be"),
