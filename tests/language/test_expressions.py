@@ -10,7 +10,6 @@ import sglnb.language as sgl
 from sglnb.errors import ConstraintError
 from sglnb.language import SglConstantText, SglExprList, SglGen, SglRoleBegin, SglSelect
 from sglnb.language.sampling import DTYPE_REGEX, resolve
-from sglnb.testing import ScriptedBackend
 
 
 def test_expressions_add_up_flat():
@@ -132,24 +131,6 @@ def test_gen_wins_over_run_and_nothing_of_the_callers_is_kept_or_changed():
 def test_ignore_eos_also_ignores_the_templates_end():
     params, _ = resolve(SglGen("x", {"ignore_eos": True}), {}, stop_token_ids=(7,))
     assert "stop_token_ids" not in params
-
-
-def test_a_users_stop_list_is_the_same_after_three_runs():
-    stop = ["\n"]
-    backend = ScriptedBackend()
-
-    @sgl.function
-    def qa(s):
-        s += sgl.user("q")
-        s += sgl.assistant(sgl.gen("a", stop=stop))
-
-    for _ in range(3):
-        qa.run(backend=backend, stop_token_ids=[1])
-    assert stop == ["\n"]
-    stops = [call.params["stop"] for call in backend.calls]
-    assert stops[0] == stops[1] == stops[2]
-    assert stops[0][0] == "\n"
-    assert len(stops[0]) == len(set(stops[0]))
 
 
 def test_one_expression_can_go_to_many_states(backend):

@@ -10,7 +10,7 @@ import pytest
 from pandas import DataFrame
 
 import sglnb.language as sgl
-from sglnb.language import GenerationError, ProgramState, UnknownVariable
+from sglnb.language import GenerationError, ProgramState
 from sglnb.testing import Failure, ScriptedBackend
 
 
@@ -344,39 +344,6 @@ def wait_for(ready):
             return
         time.sleep(0.01)
     raise AssertionError("it did not happen")
-
-
-def test_a_failed_stream_says_so_at_its_end():
-    backend = ScriptedBackend(slow, mode="thread", delay=lambda call: 0.05)
-    for name in (None, "bad"):
-        state, got = two.run(last="bad", backend=backend, stream=True), []
-        with pytest.raises(GenerationError, match="CUDA OOM"):  # noqa: PT012
-            for piece in state.text_iter(name):
-                got.append(piece)
-        assert "".join(got) == ("a<x-x>bpar" if name is None else "par")
-
-
-def test_streaming_an_unknown_variable_waits_quietly_and_then_says_so(held):
-    state = two.run(backend=held, stream=True)
-    cpu, errors = time.process_time(), []
-
-    def read():
-        try:
-            list(state.text_iter("nope"))
-        except UnknownVariable as error:
-            errors.append(error)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    reader.join(0.5)
-    used = time.process_time() - cpu
-    wait_for(lambda: held.held)
-    held.release()
-    wait_for(lambda: held.held)
-    held.release()
-    reader.join(5)
-    assert used < 0.2
-    assert "no variable 'nope'" in str(errors[0])
 
 
 def test_an_error_in_a_streamed_body_reaches_the_reader(backend):

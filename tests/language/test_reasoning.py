@@ -107,18 +107,6 @@ def test_both_stream_as_they_come():
     assert "".join(state.text_iter()) == "Q: Rome.."
 
 
-def test_several_texts():
-    backend = ScriptedBackend({"x": [THOUGHT, "<think>b</think>Paris."]})
-    s = sgl.start_state(backend)
-    s += sgl.separate_reasoning(sgl.gen("x", n=2, pick=1), "qwen3")
-    assert s["x"] == ["Rome.", "Paris."]
-    assert s["x_reasoning_content"] == ["let me see", "b"]
-    assert s.text() == "Paris."
-    with pytest.raises(TypeError, match="is a list"):
-        next(s.text_iter("x_reasoning_content"))
-    sgl.finish_run(s)
-
-
 def test_forks_join_both():
     s = sgl.start_state(ScriptedBackend(THOUGHT))
     group = s.fork(2)
