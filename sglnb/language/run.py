@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
-import uuid
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -41,7 +41,7 @@ class ProgramRun:
         defaults: dict[str, Any] | None = None,
     ):
         self.defaults = dict(defaults or {})
-        self.id = run_id or uuid.uuid4().hex[:8]
+        self.id = run_id or secrets.token_hex(4)
         self.backend = backend
         self.title = title
         self.follows = getattr(backend, "needs_program", False)

@@ -61,7 +61,8 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    number("n", params.get("n", 1), 1, whole=True)
+    if "n" in params:
+        number("n", params["n"], 1, whole=True)
     top = params.get("top_logprobs_num", 0)
     if not isinstance(top, int) or top < 0:
         raise ValueError(f"top_logprobs_num: must be a whole number of at least 0, got {top!r}")
