@@ -36,6 +36,7 @@ class Operation:
     """One expression in the queue of one state.
 
     Attributes:
+        variable: name of the variable that it sets.
         stamp: the run's count of stops when it was queued.
         parked: the queue waits for its completion.
         error: why it failed or was dropped.
@@ -61,11 +62,13 @@ class Operation:
         "source",
         "stamp",
         "taken",
+        "variable",
         "wanted",
     )
 
     def __init__(self, expr: SglExpr, owner: StreamExecutor, stamp: int):
         self.expr = expr
+        self.variable: str | None = expr.name if isinstance(expr, MAKES_VARIABLE) else None
         self.owner = owner
         self.stamp = stamp
         self.done = False
@@ -82,11 +85,6 @@ class Operation:
         """It separates the text of ``source``, and can be read while that is written."""
         source.markers = markers_of(self.expr.model_type)
         self.source, self.requests = source, source.requests
-
-    @property
-    def variable(self) -> str | None:
-        """Name of the variable that it sets."""
-        return self.expr.name if isinstance(self.expr, MAKES_VARIABLE) else None
 
     @property
     def several(self) -> bool:

@@ -44,6 +44,9 @@ OPTIONS = (
 """Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
 
 
+_OPTION_NAMES = frozenset(OPTIONS)
+
+
 class SglFunction:
     """A program: a function whose first parameter ``s`` is the state it works on.
 
@@ -201,8 +204,9 @@ class SglFunction:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the function's arguments, the sampling options) of ``kwargs``, both checked."""
         taken = () if only_options else self.arg_names
-        options = given(**{k: v for k, v in kwargs.items() if k in OPTIONS and k not in taken})
-        rest = {k: v for k, v in kwargs.items() if k not in OPTIONS or k in taken}
+        mine = {k: v for k, v in kwargs.items() if k in _OPTION_NAMES and k not in taken}
+        options = given(**mine)
+        rest = {k: v for k, v in kwargs.items() if k not in mine}
         if only_options and rest:
             raise TypeError(
                 f"run_batch: unknown option {next(iter(rest))!r}; known: {', '.join(OPTIONS)}"
