@@ -105,7 +105,9 @@ def run_llama_cpp(model: str, args) -> dict:
     mp = lc.llama_model_default_params()
     handle = lc.llama_model_load_from_file(path.encode(), mp)
     cp = lc.llama_context_default_params()
-    cp.n_ctx, cp.n_batch, cp.n_ubatch, cp.n_seq_max = 8192, 2048, 512, max(args.batches)
+    cp.n_seq_max = max(args.batches)
+    cp.n_ctx = cp.n_seq_max * (max(args.prefill, PROMPT + args.new) + 8)  # split evenly
+    cp.n_batch, cp.n_ubatch = 2048, 512
     cp.n_threads = cp.n_threads_batch = args.threads
     cp.type_k = cp.type_v = 0  # float32, as the others
     context = lc.llama_init_from_model(handle, cp)
@@ -211,8 +213,12 @@ def make_qwen(folder: str) -> str:
         tie_word_embeddings=True, eos_token_id=2, bos_token_id=None,
     )  # fmt: skip
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    with torch.no_grad():  # ids that the tokenizer lacks, which our engine never writes, score 0
+        model.get_input_embeddings().weight[len(tokenizer) :] = 0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -233,12 +233,13 @@ class Preparing(Event):
 
 @dataclass(slots=True, kw_only=True)
 class ConstraintCompiled(Event):
-    """A constraint was built (once per source and tokenizer)."""
+    """A constraint was built (once per source and tokenizer). ``states`` are those of an
+    automaton, None for a grammar or a schema."""
 
     kind: ClassVar[str] = "constraint_compiled"
     source: str
-    states: int
-    compressed_states: int
+    states: int | None
+    compressed_states: int | None
     seconds: float
 
 

@@ -28,6 +28,7 @@ from .choices import (
     token_length_normalized,
     unconditional_likelihood_normalized,
 )
+from .compiled import CompiledFunction
 from .errors import BranchError, GenerationAborted, GenerationError, UnknownVariable
 from .group import ProgramStateGroup
 from .ir import (
@@ -46,6 +47,7 @@ from .ir import (
     SglVarScopeEnd,
     SglVideo,
 )
+from .placeholders import SglArgument
 from .program import SglFunction, function
 from .program_view import ProgramView
 from .reasoning import ReasoningMarkers
@@ -53,6 +55,8 @@ from .role_template import RoleTemplate, get_chat_template
 from .settings import Runtime, flush_cache, get_server_info, global_config
 from .sgl_params import SglSamplingParams
 from .state import ProgramState
+from .trace_graph import Trace
+from .trace_node import TraceError
 
 __all__ = [
     "Backend",
@@ -60,6 +64,7 @@ __all__ = [
     "BranchError",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
+    "CompiledFunction",
     "GenerationAborted",
     "GenerationError",
     "ProgramState",
@@ -68,6 +73,7 @@ __all__ = [
     "ReasoningMarkers",
     "RoleTemplate",
     "Runtime",
+    "SglArgument",
     "SglConstantText",
     "SglExpr",
     "SglExprList",
@@ -84,6 +90,8 @@ __all__ = [
     "SglVarScopeEnd",
     "SglVariable",
     "SglVideo",
+    "Trace",
+    "TraceError",
     "UnknownVariable",
     "assistant",
     "assistant_begin",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..runtime.constraints.compiler import only_one
 from ..runtime.images import load_image
 from ..runtime.video import load_frames
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
@@ -23,7 +24,9 @@ from .ir import (
     check_unicode,
     flatten,
 )
+from .placeholders import SglArgument, SglImageArgument
 from .sampling import check, check_pick, dtype_name, given
+from .values import JsonForm, form_of
 
 
 def gen(
@@ -49,6 +52,7 @@ def gen(
     choices: Sequence[str] | None = None,
     choices_method: ChoicesSamplingMethod | str | None = None,
     regex: str | None = None,
+    json_schema: Any = None,
     *,
     pick: int | Callable[[list[str]], int] | None = None,
     repetition_penalty: float | None = None,
@@ -59,6 +63,10 @@ def gen(
     skip_special_tokens: bool | None = None,
     token_ids_logprob: Sequence[int] | None = None,
     return_entropy: bool | None = None,
+    grammar: str | None = None,
+    type: Any = None,
+    whitespace: str | None = None,
+    lenient: bool | None = None,
     jump_forward: bool | None = None,
     lora: str | None = None,
 ) -> SglGen | SglSelect:
@@ -87,22 +95,43 @@ def gen(
         dtype: int, float, bool or str; the text is held to that form and stays a str.
         choices: choose the likeliest of these texts, as :func:`select` does.
         regex: the text must match this pattern as a whole.
+        json_schema: the text is JSON of this schema: a dict, JSON, or a type as for ``type``.
+        grammar: the text is one of this grammar: Lark (``start: ...``) or EBNF
+            (``root ::= ...``).
+        type: the text is the JSON of this type: int, list[str], date, Literal["a", "b"], an
+            enum, a dataclass, a TypedDict, a pydantic model... ``s.value(name)`` is the value.
+        whitespace: layout of the JSON: "default" is one space after ``,`` and ``:``, as
+            ``json.dumps`` has it; "compact", "indent", "free".
+        lenient: leave out what the schema says and what cannot be enforced while the text is
+            written. The finished text is checked, and reading the variable raises what it
+            breaks.
         jump_forward: write text that the constraint forces without asking the model.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
 
     Raises:
-        ValueError: a value out of range. ConstraintError: the regex does not parse.
+        ValueError: a value out of range. ConstraintError: the regex does not parse, the schema
+            or the grammar cannot be used, or two constraints are given.
     """
     where = caller()
     _check_name(name)
+    only_one(
+        {
+            "dtype": dtype,
+            "choices": choices,
+            "regex": regex,
+            "json_schema": json_schema,
+            "grammar": grammar,
+            "type": type,
+        },
+        whitespace,
+        lenient,
+    )
     if choices is not None:
-        if regex is not None or dtype is not None:
-            raise ValueError("choices: cannot be combined with regex or dtype")
         return _select(name, choices, temperature or 0.0, choices_method, where)
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
-    if dtype is not None and regex is not None:
-        raise ValueError("dtype and regex: give only one of them")
+    dtype = dtype_name(dtype)
+    form = form_of(dtype, json_schema, type, whitespace, lenient)
     if isinstance(pick, int) and n is not None:
         check_pick(pick, n)
     params = given(
@@ -132,6 +161,10 @@ def gen(
         return_text_in_logprobs=return_text_in_logprobs,
         return_entropy=return_entropy,
         regex=regex,
+        json_schema=form.schema if isinstance(form, JsonForm) else None,
+        grammar=grammar,
+        whitespace=whitespace,
+        lenient=lenient or None,
         jump_forward=jump_forward,
         lora=lora,
     )
@@ -139,8 +172,8 @@ def gen(
         check(params)
     except ValueError as error:
         renamed = str(error).replace("max_new_tokens", "max_tokens")
-        raise type(error)(renamed.replace("min_new_tokens", "min_tokens")) from None
-    return SglGen(name, params, dtype_name(dtype), where, _checked_pick(pick))
+        raise error.__class__(renamed.replace("min_new_tokens", "min_tokens")) from None
+    return SglGen(name, params, dtype, where, form, _checked_pick(pick))
 
 
 def gen_int(
@@ -185,7 +218,7 @@ def select(
     return _select(name, choices, temperature, choices_method, caller())
 
 
-def image(source: Any) -> SglImage:
+def image(source: Any) -> SglImage | SglImageArgument:
     """An image, to stand where text can: ``s += user(image("cat.png") + "What is this?")``.
 
     It is read here and now; the state needs a model that takes images.
@@ -197,6 +230,8 @@ def image(source: Any) -> SglImage:
     Raises:
         ValueError: there is no such file, the URL cannot be fetched, or it is no image.
     """
+    if type(source) is SglArgument:  # a program is traced without its image
+        return SglImageArgument(source, caller())
     return SglImage(load_image(source, "image"), caller())
 
 

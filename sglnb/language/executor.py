@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConstraintError
 from ..events import StateEnded, StateForked, StateStarted, VariableSet
 from .errors import GenerationError, UnknownVariable, one_line
 from .images import Placed
@@ -128,7 +129,7 @@ class StreamExecutor(OperationQueue):
                 )
                 for i in range(size)
             ]
-            start = self._enqueue([SglFork(size, children)])
+            _, start = self._enqueue([SglFork(size, children)])
         self.run.backend.events.emit(
             StateForked(run=self.run.id, parent=self.sid, children=[c.sid for c in children])
         )
@@ -215,6 +216,19 @@ class StreamExecutor(OperationQueue):
             if name in self.variables:
                 return self.variables[name]
             raise self.missing(name)
+
+    def get_value(self, name: str) -> Any:
+        """A variable as a Python object: what its ``gen`` was asked for. Raises as
+        :meth:`get_var`, and ConstraintError when the text is no such thing."""
+        text, meta_info = self.get_var(name), self.get_meta_info(name)
+        with self.lock:
+            form = self.table.forms.get(name)
+        if form is None:
+            return text
+        try:
+            return form.read(text, meta_info)
+        except ConstraintError as error:
+            raise ConstraintError(f"value of {name!r}: {error}") from None
 
     def get_meta_info(self, name: str) -> Any:
         """What the engine said of a generated variable, waited for; None for one that was not

@@ -10,6 +10,7 @@ from ..events import StateJoined
 from .errors import BranchError
 from .images import as_expression, parts
 from .ir import SglExpr, SglSetVariable
+from .values import EachForm
 
 if TYPE_CHECKING:
     from .state import ProgramState
@@ -72,10 +73,7 @@ class ProgramStateGroup:
             BranchError: a branch failed and ``on_error`` is "raise".
             ValueError: an unknown ``mode`` or ``on_error``.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
-        if on_error not in ("raise", "keep"):
-            raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")
+        check_join(mode, on_error)
         executors = [state.stream_executor for state in self.states]
         for ex in executors:
             ex.sync()
@@ -110,7 +108,9 @@ class ProgramStateGroup:
             values = [ex.variables[name] if ex else None for ex in mine]
             metas = [ex.meta_info.get(name) if ex else None for ex in mine]
             known = metas if any(m is not None for m in metas) else None
-            self.src_state.stream_executor.submit(SglSetVariable(name, values, known))
+            forms = [ex.table.forms.get(name) if ex else None for ex in mine]
+            form = EachForm(forms) if any(f is not None for f in forms) else None
+            self.src_state.stream_executor.submit(SglSetVariable(name, values, known, form))
 
     def _end(self) -> None:
         for state in self.states:
@@ -132,3 +132,11 @@ class ProgramStateGroup:
 
     def __repr__(self) -> str:
         return f"ProgramStateGroup({len(self.states)} branches)"
+
+
+def check_join(mode: str, on_error: str) -> None:
+    """ValueError for arguments of :meth:`ProgramStateGroup.join` that are none."""
+    if mode not in MODES:
+        raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
+    if on_error not in ("raise", "keep"):
+        raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")

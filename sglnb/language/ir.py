@@ -13,6 +13,7 @@ from .errors import Where
 if TYPE_CHECKING:
     from ..runtime.images import Image
     from .state import ProgramState
+    from .values import Form
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -47,7 +48,7 @@ def as_expr(value: Any) -> SglExpr:
     Raises:
         TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
-    if isinstance(value, str):
+    if issubclass(type(value), str):  # isinstance() would believe a placeholder of a trace
         check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
@@ -107,8 +108,8 @@ def flatten(expr: SglExpr) -> list[SglExpr]:
 
 class SglGen(SglExpr):
     """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
-    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``pick`` tells which of n
-    texts the state goes on with."""
+    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``form`` makes a value of
+    the text; ``pick`` tells which of n texts the state goes on with."""
 
     def __init__(
         self,
@@ -116,9 +117,11 @@ class SglGen(SglExpr):
         sampling_params: dict[str, Any] | None = None,
         dtype: str | None = None,
         where: Where = None,
+        form: Form | None = None,
         pick: int | Callable[[list[str]], int] = 0,
     ):
         self.name = name
+        self.form = form
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
         self.pick = pick
@@ -253,15 +256,44 @@ class SglVarScopeEnd(SglExpr):
 
 
 class SglSetVariable(SglExpr):
-    """Give variable ``name`` a value; no text."""
+    """Give variable ``name`` a value; no text. ``form`` is as for :class:`SglGen`."""
 
-    def __init__(self, name: str, value: Any, meta_info: Any = None):
+    def __init__(
+        self,
+        name: str,
+        value: Any,
+        meta_info: Any = None,
+        form: Form | None = None,
+    ):
         self.name = name
         self.value = value
+        self.form = form
         self.meta_info = meta_info
 
     def __repr__(self) -> str:
         return f"SetVariable({self.name!r})"
+
+
+class SglAwait(SglExpr):
+    """Something to do once operations of other states are done.
+
+    Args:
+        name: the variable that it sets, if any.
+        waits: the operations.
+        act: called with the executor and its operation; raises what goes wrong.
+        what: the same in words.
+    """
+
+    def __init__(
+        self, name: str | None, waits: list[Any], act: Callable[[Any, Any], None], what: str
+    ):
+        self.name = name
+        self.waits = waits
+        self.act = act
+        self.what = what
+
+    def __repr__(self) -> str:
+        return self.what
 
 
 class SglFork(SglExpr):

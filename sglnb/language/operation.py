@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import GenerationAborted, GenerationError, describe, one_line
 from .ir import (
+    SglAwait,
     SglExpr,
     SglFork,
     SglGen,
@@ -24,7 +25,14 @@ from .sampling import texts_wanted
 if TYPE_CHECKING:
     from .executor import StreamExecutor
 
-MAKES_VARIABLE = (SglGen, SglSelect, SglSeparateReasoning, SglSetVariable, SglVarScopeEnd)
+MAKES_VARIABLE = (
+    SglGen,
+    SglSelect,
+    SglSeparateReasoning,
+    SglSetVariable,
+    SglVarScopeEnd,
+    SglAwait,
+)
 HEAVY = (SglGen, SglSelect, SglFork)
 """Operations that tokenize or send requests: not for the engine's own thread."""
 
@@ -47,6 +55,7 @@ class Operation:
         markers: what to separate its text by, None for no separation.
         source: for a separation: the generation that it separates.
         reasoning: what a generation has separated.
+        value, meta_info: what it has made, of its variable and for who waits for it.
     """
 
     __slots__ = (
@@ -54,6 +63,7 @@ class Operation:
         "error",
         "expr",
         "markers",
+        "meta_info",
         "over",
         "owner",
         "parked",
@@ -62,6 +72,7 @@ class Operation:
         "source",
         "stamp",
         "taken",
+        "value",
         "variable",
         "wanted",
     )
@@ -80,6 +91,8 @@ class Operation:
         self.markers: ReasoningMarkers | None = None
         self.source: Operation | None = None
         self.reasoning: Any = None
+        self.value: Any = None
+        self.meta_info: Any = None
 
     def separates(self, source: Operation) -> None:
         """It separates the text of ``source``, and can be read while that is written."""

@@ -73,11 +73,14 @@ class OperationQueue:
 
     # -- appending and doing ---------------------------------------------------------------
 
-    def submit(self, value: Any, *, closing: bool = False) -> None:
+    def submit(self, value: Any, *, closing: bool = False) -> list[Operation]:
         """Queue an expression or a text; never waits for a generation.
 
         Args:
             closing: the end of a ``with`` block that raised: do it if possible, else nothing.
+
+        Returns:
+            The operations that were queued.
 
         Raises:
             TypeError: ``value`` cannot be appended. ValueError: a role inside a role, or an
@@ -89,11 +92,12 @@ class OperationQueue:
         check_separations(exprs)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
-                return
+                return []
             self._check_open(stopped_too=not closing)
-            start = self._enqueue(exprs)
+            ops, start = self._enqueue(exprs)
         if start:
             self._pump()
+        return ops
 
     def _is_open(self, ends: list[SglExpr]) -> bool:
         """Whether the role that ``ends`` close, if any, is open: a stop may have closed it."""
@@ -105,19 +109,19 @@ class OperationQueue:
         if stopped_too:
             self.run.check_not_stopped()
 
-    def _enqueue(self, exprs: list[SglExpr]) -> bool:
-        """Append to the queue (under ``lock``). True: the caller has to pump."""
+    def _enqueue(self, exprs: list[SglExpr]) -> tuple[list[Operation], bool]:
+        """Append to the queue (under ``lock``): the operations, and whether the caller has to
+        pump."""
         self._declared_role = role_after(exprs, self._declared_role)
         self.error_ = None
-        op = None
-        for expr in exprs:
-            before, op = op, Operation(expr, self, self.run.stops)
-            if isinstance(expr, SglSeparateReasoning):
+        ops = [Operation(expr, self, self.run.stops) for expr in exprs]
+        for before, op in zip([None, *ops], ops, strict=False):
+            if isinstance(op.expr, SglSeparateReasoning):
                 op.separates(before)
             self.table.expect(op)
-            self._queue.append(op)
+        self._queue.extend(ops)
         start, self._busy = not self._busy, True
-        return start
+        return ops, start
 
     def _pump(self, on_engine: bool = False) -> None:
         """Do the queue until it is empty or parked; whoever calls has set ``_busy``.

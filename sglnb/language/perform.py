@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError, RequestAborted
+from ..errors import ConstraintError, EngineError, RequestAborted
 from ..runtime.generate import sibling_seeds
 from .images import parts, placeholder
 from .ir import (
+    SglAwait,
     SglConstantText,
     SglFork,
     SglGen,
@@ -29,6 +30,7 @@ from .operation import Operation
 from .reasoning import separate
 from .sampling import check_pick, resolve, texts_wanted
 from .scoring import Scoring
+from .values import JsonForm
 
 if TYPE_CHECKING:
     from .choices import ChoicesDecision
@@ -98,23 +100,59 @@ def _set_variable(ex: StreamExecutor, op: Operation) -> None:
 def _variable(ex: StreamExecutor, op: Operation) -> None:
     """Append another state's variable: at once if it is there, else when it comes."""
     source, name = op.expr.source.stream_executor, op.expr.name
-    once = threading.Lock()
 
-    def look() -> None:
-        waits = name in source.table.pending and source is not ex
-        if waits or op.done or not once.acquire(blocking=False):
-            return
-        source.unwatch(look)
+    def append() -> None:
         with source.lock:
             value, known = source.variables.get(name), name in source.variables
             problem = None if known else source.missing(name)
-        if problem is None:
-            ex.append(str(value))
-        else:
+        if problem is not None:
+            raise problem
+        ex.append(str(value))
+
+    _when(ex, op, [source], lambda: name not in source.table.pending or source is ex, append)
+
+
+def _await(ex: StreamExecutor, op: Operation) -> None:
+    """Act once the operations that it waits for are done."""
+    waits = op.expr.waits
+    owners = list({id(wait.owner): wait.owner for wait in waits}.values())
+    _when(ex, op, owners, lambda: all(w.done for w in waits), lambda: op.expr.act(ex, op))
+
+
+def _when(
+    ex: StreamExecutor,
+    op: Operation,
+    sources: list[StreamExecutor],
+    ready: Callable[[], bool],
+    act: Callable[[], None],
+) -> None:
+    """Complete ``op`` by ``act`` as soon as its sources are ``ready``. When that is later, the
+    dispatcher does it: a chain of states that wait for each other must not become a chain of
+    calls, least of all on the engine's thread."""
+    once = threading.Lock()
+
+    def finish() -> None:
+        if op.done:  # stopped meanwhile
+            return
+        try:
+            act()
+        except RequestAborted as problem:
+            ex.stop(op, problem)
+        except Exception as problem:  # recorded: raised where the variable is read
             ex.fail(op, problem)
         ex.complete(op)
 
-    source.watch(look)
+    def look() -> None:
+        if (op.done or ready()) and once.acquire(blocking=False):
+            for source in sources:
+                source.unwatch(look)
+            ex.run.dispatcher.post(finish)
+
+    if ready():
+        finish()
+        return
+    for source in sources:
+        source.watch(look)
     look()
 
 
@@ -205,8 +243,9 @@ def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
         if op.done or op.over or not (complete or broken):
             return
         op.over = True
-    if complete and not isinstance(op.expr.pick, int):
-        ex.run.dispatcher.post(partial(_finish_gen, ex, op))  # the user's function may be slow
+    picks = not isinstance(op.expr.pick, int)
+    if complete and (picks or any(_must_check(op, request) for request in op.requests)):
+        ex.run.dispatcher.post(partial(_finish_gen, ex, op))  # either may take a while
     else:
         _finish_gen(ex, op, problem if broken else None)
 
@@ -224,6 +263,8 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
     requests = list(op.requests)
     if problem is None:
         problem = next((r.error for r in requests if r.error is not None), None)
+    if problem is None:
+        problem = next(filter(None, (_broken_form(op, request) for request in requests)), None)
     texts = [request.text for request in requests]
     if op.markers is not None:
         parts = [separate(text, op.markers) for text in texts]
@@ -248,6 +289,22 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
         ex.store(op, *made)
     else:
         ex.fail(op, problem)
+
+
+def _must_check(op: Operation, request: Any) -> bool:
+    """Whether the form of a finished text was not fully enforced while it was written."""
+    form = op.expr.form
+    return isinstance(form, JsonForm) and form.must_check(request.meta_info)
+
+
+def _broken_form(op: Operation, request: Any) -> ConstraintError | None:
+    """What is wrong with the form of a finished text."""
+    if _must_check(op, request):
+        try:
+            op.expr.form.check(request.text)
+        except ConstraintError as broken:
+            return broken
+    return None
 
 
 def _picked(pick: int | Callable[[list[str]], int], texts: list[str], problem: Any) -> str:
@@ -354,6 +411,7 @@ _ACTIONS = {
     SglSeparateReasoning: _separate,
     SglSelect: _select,
     SglVariable: _variable,
+    SglAwait: _await,
     SglRoleBegin: _role_begin,
     SglRoleEnd: _role_end,
     SglVarScopeBegin: _scope_begin,

@@ -9,11 +9,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.arguments import number
+from . import prefix
 from .backend import Backend
 from .batch import rows_of, run_rows, thread_count
+from .placeholders import active_tracer
 from .run import ProgramRun, close_run, open_run
 from .sampling import SUBMIT_OPTIONS, check, given
 from .state import ProgramState
+from .tracer import trace_program
+
+if TYPE_CHECKING:
+    from .compiled import CompiledFunction
+    from .trace_graph import Trace
 
 if TYPE_CHECKING:
     from .executor import StreamExecutor
@@ -70,6 +77,7 @@ class SglFunction:
         self.num_api_spec_tokens = num_api_spec_tokens
         self.bind_arguments = dict(bind_arguments or {})
         self.arg_names = _check_program(func)
+        self._pins = prefix.Pins()
         functools.update_wrapper(self, func)
 
     def bind(self, **kwargs: Any) -> SglFunction:
@@ -78,12 +86,7 @@ class SglFunction:
         Raises:
             TypeError: the function has no such parameter.
         """
-        for name in kwargs:
-            if name not in self.arg_names and not self._takes_any_keyword:
-                raise TypeError(
-                    f"bind: {self.__name__}() has no parameter {name!r}; "
-                    f"it has: {', '.join(self.arg_names) or 'none'}"
-                )
+        self._check_names("bind", kwargs)
         return SglFunction(self.func, self.num_api_spec_tokens, {**self.bind_arguments, **kwargs})
 
     def run(
@@ -114,6 +117,8 @@ class SglFunction:
             ValueError: a sampling option is out of range.
             Exception: whatever the body raises; its requests are then aborted.
         """
+        if (tracer := active_tracer.get()) is not None:
+            return tracer.call(self, args, kwargs, backend)
         kwargs, defaults = self._split(kwargs)
         run, own = open_run(self.__name__, backend, run_id, defaults)
         executor = run.new_executor({**run.defaults, **defaults}, label=self.__name__)
@@ -138,6 +143,10 @@ class SglFunction:
     ) -> list[ProgramState]:
         """Run the program once for each row, many at a time.
 
+        Where the rows begin with the same text of some dozens of tokens, the backend computes it
+        once before they go out. To find it, the body is run once more, on placeholders and up to
+        its first use of an argument that differs between rows.
+
         Args:
             batch_kwargs: a dict of arguments for each row, or a sequence in the order of the
                 parameters. Nothing of it is changed.
@@ -150,6 +159,8 @@ class SglFunction:
             has its error in ``state.error()``, and reading its variables raises it.
         """
         rows = rows_of(batch_kwargs, self.arg_names)
+        if (tracer := active_tracer.get()) is not None:
+            return [tracer.call(self, (), {**options, **row}, backend) for row in rows]
         _, defaults = self._split(options, only_options=True)
         threads = thread_count(num_threads, len(rows))
         title = f"{self.__name__} \u00d7 {len(rows)}"
@@ -166,6 +177,7 @@ class SglFunction:
         executors = [state.stream_executor for state in states]
         for executor, row in zip(executors, rows, strict=True):
             self._introduce(executor, row)
+        prefix.cache_for_rows(self, run, rows, merged)
         if own:
             run.enter()
         try:
@@ -175,6 +187,71 @@ class SglFunction:
             raise
         close_run(run, own, executors)
         return states
+
+    def trace(self, *, backend: Backend | None = None, **kwargs: Any) -> Trace:
+        """The dataflow graph of the program before it runs: no model is asked.
+
+        The body is run on a state that only takes notes. Arguments that are not given and have no
+        default are open: a placeholder stands for each, as for each variable that the model will
+        write. They can be appended and passed on. Where the body needs the value of one (a
+        condition, an f-string, ``len()``, a library's function) the trace ends: see
+        ``trace.stopped``; it has everything up to there. What cannot be seen is identity
+        (``x is None``) and ``type(x)`` of an open argument, which counts as text: give arguments
+        that are something else.
+
+        Args:
+            backend: whose chat template and tokenizer the trace uses; default: the default one.
+            **kwargs: arguments, and sampling options as in :meth:`run`.
+
+        Raises:
+            TypeError: the function has no such parameter.
+        """
+        kwargs, options = self._split(kwargs)
+        self._check_names("trace", kwargs)
+        return trace_program(self, kwargs=kwargs, options=options, backend=backend)
+
+    def compile(self, *, backend: Backend | None = None) -> CompiledFunction:
+        """The program as its dataflow graph: generations that do not need each other's results
+        are all sent at once, even where the body reads one before it starts the next. Texts and
+        variables are those of the plain run.
+
+        Args:
+            backend: where it runs unless told otherwise.
+
+        Raises:
+            TraceError: what the program does depends on what the model writes, and where.
+        """
+        from .compiled import CompiledFunction
+
+        return CompiledFunction(self, backend)
+
+    def cache(self, backend: Backend | None = None) -> int:
+        """Have the backend compute the program's longest constant prefix ahead.
+
+        Returns:
+            Its number of tokens; 0 when the program begins with an argument.
+        """
+        return prefix.cache(self, backend)
+
+    def pin(self, backend: Backend | None = None) -> int:
+        """Keep the program's longest constant prefix in the engine's cache until :meth:`unpin`.
+
+        Returns:
+            Its number of tokens.
+
+        Raises:
+            ValueError: the program begins with an argument, or the prefix does not fit in
+                ``engine.cache.pin_budget``. TypeError: the backend cannot pin.
+        """
+        return prefix.pin(self, backend, self._pins)
+
+    def unpin(self, backend: Backend | None = None) -> None:
+        """End :meth:`pin`.
+
+        Raises:
+            ValueError: nothing is pinned there.
+        """
+        prefix.unpin(self, backend, self._pins)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``f(s, ...)`` does the program on the caller's state and returns what its body
@@ -198,6 +275,14 @@ class SglFunction:
     def _takes_any_keyword(self) -> bool:
         kinds = [p.kind for p in inspect.signature(self.func).parameters.values()]
         return inspect.Parameter.VAR_KEYWORD in kinds
+
+    def _check_names(self, where: str, kwargs: dict[str, Any]) -> None:
+        for name in kwargs:
+            if name not in self.arg_names and not self._takes_any_keyword:
+                raise TypeError(
+                    f"{where}: {self.__name__}() has no parameter {name!r}; "
+                    f"it has: {', '.join(self.arg_names) or 'none'}"
+                )
 
     def _split(
         self, kwargs: dict[str, Any], *, only_options: bool = False

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import EngineError, RequestAborted
 from ..events import RunEnded, RunStarted
 from .backend import Backend, as_backend, dispatcher_of, get_default_backend
-from .chat_template import chat_template_of
+from .chat_template import template_of
 from .errors import one_line
 from .executor import StreamExecutor
 from .waiting import wait_until
@@ -46,7 +46,7 @@ class ProgramRun:
         self.title = title
         self.follows = getattr(backend, "needs_program", False)
         """Whether the backend wants to be told of states and gets them with requests."""
-        self.template = backend.template if self.follows else chat_template_of(backend.tokenizer)
+        self.template = template_of(backend)
         self.dispatcher = dispatcher_of(backend)
         self.active = True
         self.stops = 0

@@ -13,6 +13,7 @@ from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
 from .settings import global_config
+from .values import NUMBER_ENDS, JsonForm
 
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
@@ -25,8 +26,7 @@ DTYPE_REGEX = {
 }
 """What ``gen(dtype=)`` lets the model write (SGLang's patterns; a str has its quotes)."""
 
-DTYPE_STOP = {"int": (" ", "\n"), "float": (" ", "\n")}
-"""Numbers end at the first space."""
+DTYPE_STOP = {"int": NUMBER_ENDS, "float": NUMBER_ENDS}
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -57,7 +57,8 @@ def check(params: dict[str, Any]) -> None:
     """Tell a mistake in ``params`` now, on the line where it was written.
 
     Raises:
-        ValueError: a value out of range. ConstraintError: ``regex`` does not parse.
+        ValueError: a value out of range. ConstraintError: ``regex`` does not parse, or a schema
+            or a grammar cannot be used.
     """
     if not params:
         return
@@ -130,7 +131,9 @@ def resolve(
     if gen.dtype is not None:
         params["regex"] = DTYPE_REGEX[gen.dtype]
     own = params.pop("stop", None) or ()
-    stops = [*((own,) if isinstance(own, str) else own), *DTYPE_STOP.get(gen.dtype, ()), *stop]
+    bare = isinstance(gen.form, JsonForm) and gen.form.bare
+    ends = NUMBER_ENDS if bare else DTYPE_STOP.get(gen.dtype, ())
+    stops = [*((own,) if isinstance(own, str) else own), *ends, *stop]
     if stops:
         params["stop"] = list(dict.fromkeys(stops))
     ids = [*(params.pop("stop_token_ids", None) or ())]

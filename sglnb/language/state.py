@@ -116,6 +116,17 @@ class ProgramState:
         """
         return self.stream_executor.get_var(name)
 
+    def value(self, name: str) -> Any:
+        """The value of a variable as what its ``gen`` was asked for, waited for: an instance of
+        ``type``, parsed JSON for ``json_schema``, a number for ``dtype=int``. A new object each
+        time. Any other variable is as it is, and after ``join`` a list has one for each branch.
+
+        Raises:
+            ConstraintError: the text is no such thing; it may have been cut at max_tokens.
+            GenerationError, UnknownVariable: as :meth:`get_var`.
+        """
+        return self.stream_executor.get_value(name)
+
     def set_var(self, name: str, value: Any) -> None:
         """Set a variable; no text is appended."""
         self.stream_executor.submit(SglSetVariable(name, value))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import GenerationError
 from .operation import Operation
+
+if TYPE_CHECKING:
+    from .values import Form
 
 
 class VariableTable:
@@ -19,6 +22,8 @@ class VariableTable:
         self._lock = lock
         self.values: dict[str, Any] = {}
         self.meta_info: dict[str, Any] = {}
+        self.forms: dict[str, Form] = {}
+        """How to read the values that have a form."""
         self.own: dict[str, None] = {}
         """Names set in this state, not in the one it was forked from; in order."""
         self.pending: dict[str, Operation] = {}
@@ -33,6 +38,7 @@ class VariableTable:
 
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""
+        op.value, op.meta_info = value, meta_info
         name = op.variable
         if name is None:
             return
@@ -41,6 +47,10 @@ class VariableTable:
             self.own[name] = None
             self.lost.pop(name, None)
             self.meta_info.pop(name, None)
+            self.forms.pop(name, None)
+            form = getattr(op.expr, "form", None)
+            if form is not None:
+                self.forms[name] = form
             if meta_info is not None:
                 self.meta_info[name] = meta_info
             if self.pending.get(name) is op:
@@ -67,6 +77,7 @@ class VariableTable:
     def _copy(self, parent: VariableTable) -> None:
         self.values = dict(parent.values)
         self.meta_info = dict(parent.meta_info)
+        self.forms = dict(parent.forms)
         self.lost = dict(parent.lost)
 
     def adopt_failure(self, error: GenerationError) -> None:

@@ -144,8 +144,7 @@ def _stream(
                     request = requests[i]
                     if request.done:  # looked at first: what is told then is all of it
                         going.discard(i)
-                    if request.error is not None:
-                        raise request.error
+                        request.result()
                     yield _as_dict(request) | ({"index": i} if numbered else {})
         finally:
             _abort(requests)

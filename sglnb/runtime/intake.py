@@ -12,12 +12,16 @@ from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, RequestArrived
 from .arguments import number
 from .constraints import Constraint, compile_constraint
+from .constraints.budget import check_budget
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
 from .lora_registry import LoraRegistry
 from .report import Report
 from .request import Request
 from .sampling_params import SamplingParams
+
+_MAX_SOURCE = 2_000
+"""Characters of a constraint's source in an event."""
 
 
 class Intake:
@@ -75,10 +79,12 @@ class Intake:
             **labels,
         )
         source = ""
-        if params.regex is not None or params.choices is not None:
+        if any(given is not None for given in params.constraint.values()):
             constraint = self._compile(params)
-            request.cursor = constraint.start()
-            source = f"{constraint.kind}: {constraint.source}"
+            if not self._may_be_cut(params):
+                check_budget(constraint, params.max_new_tokens)
+            request.constraint, request.cursor = constraint, constraint.start()
+            source = _told(constraint)
         if params.jump_forward is None:
             params.jump_forward = self._jump_forward
         if request.seed is None:
@@ -114,19 +120,34 @@ class Intake:
 
     def _compile(self, params: SamplingParams) -> Constraint:
         constraint = compile_constraint(
-            regex=params.regex, choices=params.choices, tokenizer=self._tokenizer
+            **params.constraint,
+            whitespace=params.whitespace,
+            lenient=params.lenient,
+            tokenizer=self._tokenizer,
         )
         if constraint not in self._compiled:
             self._compiled.add(constraint)
+            graph = constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
-                    source=f"{constraint.kind}: {constraint.source}",
+                    source=_told(constraint),
                     states=constraint.n_states,
-                    compressed_states=len(constraint.graph().compressed.nodes),
+                    compressed_states=None if graph is None else len(graph.compressed.nodes),
                     seconds=constraint.compile_ms / 1e3,
                 )
             )
         return constraint
+
+    def _may_be_cut(self, params: SamplingParams) -> bool:
+        """Whether a stop may end the text before its constraint does, on purpose. Special tokens
+        do not: no constraint writes them as text."""
+        table = self._tokenizer.token_bytes
+        special = {p for p, raw in zip(self._tokenizer.pieces, table, strict=True) if raw is None}
+        return (
+            bool(params.stop_regexes)
+            or not special.issuperset(params.stop_strings)
+            or any(table[i] is not None for i in params.stop_token_ids or ())
+        )
 
     def _check_ids(self, params: SamplingParams) -> None:
         """Refuse parameters that name a token which does not exist, and several texts."""
@@ -163,3 +184,11 @@ class Intake:
             )
         params.max_new_tokens = min(params.max_new_tokens, room)
         params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
+
+
+def _told(constraint: Constraint) -> str:
+    """The constraint for the log: a schema can be long."""
+    source = constraint.source
+    if len(source) > _MAX_SOURCE:
+        source = source[: _MAX_SOURCE - 1] + "…"
+    return f"{constraint.kind}: {source}"

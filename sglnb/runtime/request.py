@@ -16,6 +16,7 @@ from .sampling_params import SamplingParams
 from .scores import Scores
 
 if TYPE_CHECKING:
+    from .constraints import Constraint, Cursor
     from .image_prompt import PromptImages
     from .lora_batch import Adapter
     from .penalties import TokenCounts
@@ -83,7 +84,8 @@ class Request:
         """Leading positions whose slots belong to the tree."""
         self.cached_tokens: int | None = None
         """Prompt tokens found in the cache at first admission."""
-        self.cursor: Any = None
+        self.constraint: Constraint | None = None
+        self.cursor: Cursor | None = None
         """Place in the constraint, None when free."""
         self.ticket = 0
         """Place among all requests of the scheduler, by arrival."""
@@ -130,13 +132,23 @@ class Request:
 
         Raises:
             TimeoutError: not done after ``timeout`` seconds.
-            SglError: what made the generation fail.
+            SglError: what made the generation fail. ConstraintError: the text is complete and
+                breaks what its constraint could not enforce (``lenient=True``).
         """
         if not self.wait(timeout):
             raise TimeoutError(f"request {self.rid} is not done after {timeout} s")
         if self.error is not None:
             raise self.error
+        if self.constraint is not None and self.complete:
+            self.constraint.check(self.text)
         return self
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text ended where its constraint, or the model, let it end: it was not
+        cut by its length, a stop string or an abort."""
+        reason = self._reason or {}
+        return reason.get("type") == "stop" and not isinstance(reason.get("matched"), str)
 
     def abort(self) -> None:
         """Stop at the next step; the text so far is kept."""

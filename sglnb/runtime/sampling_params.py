@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .arguments import number
+from .constraints.compiler import KINDS, only_one, schema_source
+from .constraints.grammar import read_grammar
+from .constraints.schema import prepare
 from .stop_regex import StopRegexes
 
 _REFUSED = {
-    "json_schema": "not possible yet; write the form as a regex, or use choices",
-    "ebnf": "not possible yet; use regex or choices",
-    "structural_tag": "not possible yet; use regex or choices",
+    "structural_tag": "not possible yet; use grammar or json_schema",
     "custom_params": "not needed; let the custom_logit_processor bring its own values",
     "stream_interval": "not needed; a stream skips ahead when it is read late",
 }
@@ -67,6 +68,18 @@ class SamplingParams:
     """Accepted for SGLang's sake: fast tokenizers put no spaces there, whatever it says."""
     regex: str | None = None
     choices: list[str] | tuple[str, ...] | None = None
+    json_schema: Any = None
+    """JSON, a dict, or a type as for ``type``. For this and the next five see
+    :func:`~sglnb.runtime.constraints.compile_constraint`; a text has one constraint."""
+    type: Any = None
+    """A Python type; the text is its JSON."""
+    grammar: str | None = None
+    """Lark or EBNF."""
+    ebnf: str | None = None
+    whitespace: str | None = None
+    """Layout of the JSON: ``default``, ``compact``, ``indent`` or ``free``."""
+    lenient: bool = False
+    """Leave out what a schema says and what cannot be enforced; the finished text is checked."""
     jump_forward: bool | None = None
     """None takes the engine's setting."""
     custom_logit_processor: Callable[[Any, Any], Any] | None = None
@@ -124,8 +137,7 @@ class SamplingParams:
                 raise ValueError(f"{name}: must be non-empty strings, got {given!r}")
         if self.stop_regex is not None:
             StopRegexes(self.stop_regexes)  # refuses what it cannot follow
-        if self.regex is not None and self.choices is not None:
-            raise ValueError("regex and choices: give only one of them")
+        self._check_constraint()
         if self.regex is not None and not isinstance(self.regex, str):
             raise ValueError(f"regex: must be a string, got {type(self.regex).__name__}")
         if self.choices is not None and (
@@ -140,6 +152,15 @@ class SamplingParams:
                 f"{type(self.custom_logit_processor).__name__}"
             )
 
+    def _check_constraint(self) -> None:
+        """Refuse two constraints, and a schema or a grammar with a mistake in it."""
+        kind = only_one(self.constraint, self.whitespace, self.lenient)
+        if kind in ("json_schema", "type"):
+            _, schema = schema_source(kind, self.constraint[kind])
+            prepare(schema, self.whitespace, self.lenient, kind)
+        elif kind in ("grammar", "ebnf"):
+            read_grammar(self.constraint[kind], kind)
+
     def _check_bias(self) -> None:
         bias = self.logit_bias
         if bias is None:
@@ -151,6 +172,11 @@ class SamplingParams:
             if not whole and not (isinstance(token, str) and token.isdecimal()):
                 raise ValueError(f"logit_bias: {token!r} is no token id; the keys are numbers")
             number("logit_bias", value, -1e9, 1e9)
+
+    @property
+    def constraint(self) -> dict[str, Any]:
+        """The constraints, of which at most one is given."""
+        return {name: getattr(self, name) for name in KINDS}
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglnb.runtime.constraints import compile_constraint
+from sglnb.runtime.constraints.choices import choices_dfa
+from sglnb.runtime.constraints.minimize import minimize
 
 
 @settings(max_examples=60, deadline=None)
@@ -49,3 +51,20 @@ def test_thousands(tiny, letters: str):
         assert constraint.accepts(choice)
         assert constraint.accepts(choice + "a") == (choice + "a" in choices)
     assert time.process_time() - started < 10  # usually under 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text("abc日", max_size=6), min_size=1, max_size=30))
+def test_choices_are_the_smallest_automaton_of_the_list(choices: list[str]):
+    dfa = choices_dfa(tuple(dict.fromkeys(choices)))
+    assert len(dfa) == len(minimize(dfa))
+    for text in [*choices, *(text + "a" for text in choices), *(text[:-1] for text in choices)]:
+        assert dfa.matches(text) == (text in choices), text
+
+
+def test_a_hundred_thousand_choices(tiny):
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefgh", k=rng.randint(3, 12))) for _ in range(100_000)]
+    constraint = compile_constraint(choices=words, tokenizer=tiny)
+    assert all(constraint.accepts(word) for word in words[:50])
+    assert not constraint.accepts("abcdefghabcdefgh")

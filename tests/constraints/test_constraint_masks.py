@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglnb.errors import ConstraintError
-from sglnb.runtime.constraints import compile_constraint
+from sglnb.runtime.constraints import compile_constraint, masks
 
 
 def unpack(words: np.ndarray, size: int) -> np.ndarray:
@@ -192,3 +192,18 @@ def test_a_vocabulary_that_cannot_spell_everything():
         cursor.advance(2)
     with pytest.raises(ConstraintError, match="cannot spell"):
         compile_constraint(regex="ad*c", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("regex", [CHARACTER, r'"[^"\\\n]*"', r"(?s).*", r"\w{1,20}é+"])
+def test_both_ways_of_walking_a_level_agree(tokenizer, monkeypatch, regex):
+    """By lists of children, and by flat arrays of all nodes."""
+    fsm = compile_constraint(regex=regex, tokenizer=tokenizer)
+    states = random.Random(0).sample(range(len(fsm.dfa)), min(6, len(fsm.dfa)))
+    found = []
+    for price in (0, 1 << 40):
+        monkeypatch.setattr(masks, "_DENSE", price)
+        fresh = masks.TokenMasks(fsm.vocabulary, fsm.dfa)
+        found.append([fresh(q, b"") for q in states])
+    for by_list, by_array in zip(*found, strict=True):
+        np.testing.assert_array_equal(by_list.words, by_array.words)
+        assert by_list.count == by_array.count

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import regex as unicode
 from constraint_tools import regexes, sample, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +79,47 @@ def test_syntax(regex: str, yes: list[str], no: list[str]):
     dfa = regex_dfa(regex)
     for text in [*yes, *no]:
         assert dfa.matches(text) == (text in yes) == bool(re.fullmatch(regex, text)), text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        (r"\p{Lu}\p{Ll}+", ["Ab", "Éé", "Ωμέγα"], ["ab", "A1"]),
+        (r"\pL+", ["aб日"], ["1", " "]),
+        (r"[\p{Greek}_]{2}", ["α_"], ["a_", "α "]),
+        (r"[^\p{L}\s]+", ["12!"], ["a", " "]),
+        (r"\P{L}", ["1"], ["a"]),
+        (r"\p{^L}", ["1"], ["a"]),
+        (r"(?i)\p{Lu}", ["A", "a", "ß"], ["1"]),
+        (r"(?i:[\p{Han}k])", ["日", "K", "\u212a"], ["a"]),
+        (r"\\p\{L\}", ["\\p{L}"], ["L"]),
+    ],
+)
+def test_properties(pattern: str, yes: list[str], no: list[str]):
+    dfa = regex_dfa(pattern)
+    for text in [*yes, *no]:
+        assert dfa.matches(text) == (text in yes) == bool(unicode.fullmatch(pattern, text)), text
+
+
+@pytest.mark.parametrize("pattern", [r"\p{Cyrillic}", r"[\p{Nd}\p{Lt}]", r"[^\P{Sc}]"])
+def test_properties_of_every_code_point(pattern: str):
+    dfa = regex_dfa(pattern)
+    for code in (*range(0xD800), *range(0xE000, 0x20000, 3)):
+        assert dfa.matches(chr(code)) == bool(unicode.fullmatch(pattern, chr(code))), hex(code)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"a\p{Foo}", r"unknown property \\p\{Foo\} at position 1"),
+        (r"\p{L}(", "missing .*at position 5"),
+        (r"\p{L}\p{Greek}*(?=a)", "lookaround at position 15"),
+        (r"[a-\p{L}]", r"bad character range a-\\p\{L\}"),
+    ],
+)
+def test_properties_keep_the_places_of_errors(pattern: str, message: str):
+    with pytest.raises(ConstraintError, match=message):
+        regex_dfa(pattern)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the engine knows of a constraint: one compiled object, one cursor per request.
 
 The engine never asks what kind of constraint it holds. A regular constraint is ours
-(``fsm.py``); a grammar or a JSON schema only has to bring these two classes.
+(``fsm.py``), a grammar or a JSON schema is llguidance's (``llg.py``).
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ class Constraint(ABC):
     """A compiled constraint: immutable, shared by every request that uses it.
 
     Attributes:
-        kind: what the user wrote: ``"regex"`` or ``"choices"``.
-        source: the regex, or the choices as a JSON list.
-        n_states: number of automaton states.
+        kind: what the user wrote: ``"regex"``, ``"choices"``, ``"json_schema"``, ``"type"``,
+            ``"grammar"`` or ``"ebnf"``.
+        source: the regex or the grammar, the choices or the schema as JSON, the type's name.
+        n_states: number of automaton states; None where there are none to count.
         compile_ms: how long the compilation took, in milliseconds.
+        min_tokens: no text that satisfies it has fewer tokens; a lower bound.
+        warnings: what is not enforced while the text is written (``lenient=True``), in words;
+            :meth:`check` finds it in the finished text.
     """
 
     kind: str
     source: str
-    n_states: int
+    n_states: int | None
     compile_ms: float
+    min_tokens: int = 0
+    warnings: tuple[str, ...] = ()
 
     @abstractmethod
     def start(self) -> Cursor:
@@ -40,8 +46,17 @@ class Constraint(ABC):
         in the tokenizer's own encoding, with the end of the text allowed after it."""
 
     @abstractmethod
-    def graph(self) -> Graphs:
-        """The automaton to draw, plain and compressed."""
+    def graph(self) -> Graphs | None:
+        """The automaton to draw, plain and compressed; None where there is none (a grammar's
+        parser makes its states as it goes)."""
+
+    def check(self, text: str) -> None:
+        """Look for what was not enforced in a finished ``text``.
+
+        Raises:
+            ConstraintError: the text breaks it.
+        """
+        return
 
 
 class Cursor(ABC):
@@ -120,5 +135,5 @@ class Cursor(ABC):
 
     @property
     @abstractmethod
-    def state(self) -> int:
-        """Number of the automaton state, as in :meth:`Constraint.graph`."""
+    def state(self) -> int | None:
+        """Number of the automaton state, as in :meth:`Constraint.graph`; None without one."""

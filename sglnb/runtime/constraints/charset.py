@@ -7,8 +7,9 @@ The standard library decides what belongs to a class, by being asked; nothing is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -60,9 +61,8 @@ NOT_NEWLINE = complement(((10, 10),))
 @lru_cache(maxsize=64)
 def category(escape: str, ascii_only: bool) -> CharSet:
     """What ``escape`` (such as ``\\w``) matches."""
-    everything = _text(0, MAX_CODE_POINT + 1)
     pattern = re.compile(f"{escape}+", re.ASCII if ascii_only else 0)
-    return charset((m.start(), m.end() - 1) for m in pattern.finditer(everything))
+    return charset((m.start(), m.end() - 1) for m in pattern.finditer(everything()))
 
 
 @lru_cache(maxsize=1)
@@ -77,16 +77,23 @@ def _caseless(text: str) -> bool:
     return text.lower() == text.upper() == text.casefold() == text
 
 
+def everything() -> str:
+    """Every code point, each at the index that is its number."""
+    return _text(0, MAX_CODE_POINT + 1)
+
+
 def _text(start: int, stop: int) -> str:
     """The code points from ``start`` up to ``stop``, the surrogates among them."""
     return np.arange(start, stop, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 @lru_cache(maxsize=1024)
-def ignore_case(chars: CharSet, element: str, ascii_only: bool) -> CharSet:
+def ignore_case(
+    chars: CharSet, element: str, ascii_only: bool, compile: Callable[[str], Any] = re.compile
+) -> CharSet:
     """What the one-character regex ``element`` matches under ``(?i)``, given what it
     matches otherwise. Only cased characters can differ, so only those are tried."""
     cased = {ord(c) for c in _cased()}
     plain = complement(charset([*complement(chars), *((c, c) for c in cased)]))
-    pattern = re.compile(element, re.IGNORECASE | (re.ASCII if ascii_only else 0))
+    pattern = compile(f"(?{'ia' if ascii_only else 'i'}){element}")
     return charset([*plain, *((ord(c), ord(c)) for c in _cased() if pattern.match(c))])

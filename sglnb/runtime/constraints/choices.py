@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sglnb.errors import ConstraintError
-from sglnb.runtime.constraints.determinize import renumber
 from sglnb.runtime.constraints.dfa import DFA, Alphabet
 
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 5_000_000
 
 
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
@@ -41,23 +40,43 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
 
 
 def choices_dfa(choices: tuple[str, ...]) -> DFA:
-    """The smallest automaton that accepts exactly ``choices``."""
+    """The smallest automaton that accepts exactly ``choices``, built in one pass over the sorted
+    texts (Daciuk and others, 2000, "Incremental construction of minimal acyclic finite-state
+    automata"): a state is settled once no later text can pass through it, and equal states are
+    one."""
     alphabet = Alphabet([((ord(c), ord(c)),) for c in sorted(set("".join(choices)))])
-    rows: list[dict[int, int]] = [{}]
-    final = set()
-    for choice in choices:
-        q = 0
-        for char in choice:
-            c = alphabet.class_of(ord(char))
-            if c not in rows[q]:
-                rows[q][c] = len(rows)
-                rows.append({})
-            q = rows[q][c]
-        final.add(q)
-    # Children come after their parents, so backwards every child is settled first.
-    same: dict[tuple, int] = {}
-    block: dict[int, int] = {}
-    for q in range(len(rows) - 1, -1, -1):
-        exits = tuple(sorted((c, block[target]) for c, target in rows[q].items()))
-        block[q] = same.setdefault((q in final, exits), q)
-    return renumber(DFA(alphabet, rows, final), block)
+    classes = {char: c for c, char in enumerate(alphabet.single)}
+    rows: list[dict[int, int]] = []
+    final: list[int] = []
+    known: dict[tuple, int] = {}
+    open_rows: list[dict[int, int]] = [{}]  # along the last text, with whether a text ends there
+    ends = [False]
+
+    def settle(depth: int, text: str) -> None:
+        """Number the states of ``text`` that are deeper than ``depth``."""
+        while len(open_rows) > depth + 1:
+            number = number_of(open_rows.pop(), ends.pop())
+            open_rows[-1][classes[text[len(open_rows) - 1]]] = number
+
+    def number_of(row: dict[int, int], end: bool) -> int:
+        key = (end, *row.items())  # in order, as the texts are
+        number = known.setdefault(key, len(rows))
+        if number == len(rows):
+            rows.append(row)
+            if end:
+                final.append(number)
+        return number
+
+    before = ""
+    for text in sorted(choices):
+        pairs = enumerate(zip(before, text, strict=False))
+        settle(next((i for i, (a, b) in pairs if a != b), len(before)), before)
+        while len(open_rows) <= len(text):
+            open_rows.append({})
+            ends.append(False)
+        ends[-1] = True
+        before = text
+    settle(0, before)
+    last = number_of(open_rows[0], ends[0])  # the start, numbered last; it becomes 0
+    rows = [{c: last - target for c, target in row.items()} for row in reversed(rows)]
+    return DFA(alphabet, rows, [last - q for q in final])

@@ -123,7 +123,7 @@ class DFA:
         return len(self.rows)
 
     def step(self, states: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Next state of each (state, class) pair, -1 where there is none."""
+        """Next state of each (state, class) pair, -1 where there is none and from state -1."""
         width = len(self.alphabet) + 1
         keys = states * width + classes  # class -1 lands on the column before, never used
         if self._dense is not None:
@@ -143,10 +143,10 @@ class DFA:
 
     @cached_property
     def _dense(self) -> np.ndarray | None:
-        entries = len(self.rows) * (len(self.alphabet) + 1)
+        entries = (len(self.rows) + 1) * (len(self.alphabet) + 1)  # the last row: of state -1
         if entries > _DENSE_ENTRIES:
             return None
-        table = np.full(entries, -1, dtype=np.int64)
+        table = np.full(entries, -1, dtype=np.int32)
         known, target = self._sparse
         table[known] = target
         return table

@@ -1,7 +1,10 @@
 """Which tokens an automaton allows: the trie of the vocabulary walked by the automaton.
 
 The walk goes level by level through the trie. At each level it holds the nodes that are
-still alive and the automaton state of each, and takes all their children in one step.
+still alive and the automaton state of each, and takes all their children in one step. Where
+much of a level is alive (the inside of a string allows most tokens) it is cheaper to step to
+all nodes of the level, dead or alive: that is one gather over flat arrays, with no list of
+children to put together.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.vocabulary import Vocabulary, ranges, utf8_span
 
 _MAX_CACHE_BYTES = 64 << 20
+
+_DENSE = 6
+"""A node more in a list of children costs as much as this many in a flat array."""
 
 
 class Mask(NamedTuple):
@@ -41,7 +47,7 @@ class TokenMasks:
     def __init__(self, vocabulary: Vocabulary, dfa: DFA):
         self._vocabulary = vocabulary
         self._dfa = dfa
-        self._char_class = dfa.alphabet.classify(vocabulary.chars)
+        self._node_class = dfa.alphabet.classify(vocabulary.chars)[vocabulary.node_char]
         spans = [utf8_span(tail) for tail in vocabulary.tails[1:]]
         none = np.zeros(len(dfa.alphabet), dtype=bool)
         overlaps = [
@@ -129,11 +135,14 @@ class TokenMasks:
 
     def walk(self, nodes: np.ndarray, states: np.ndarray) -> list[Landing]:
         """The legal tokens at and below ``nodes``, entered in ``states``."""
-        out = []
+        levels = []
         while len(nodes):
-            out.extend(self.at(nodes, states))
+            levels.append((nodes, states))
             nodes, states = self.descend(nodes, states)
-        return out
+        if not levels:
+            return []
+        nodes, states = map(np.concatenate, zip(*levels, strict=True))
+        return self.at(nodes, states)
 
     def any_below(self, node: int, state: int) -> bool:
         """Whether a legal token goes on past trie node ``node``, entered in ``state``."""
@@ -148,26 +157,47 @@ class TokenMasks:
         return False
 
     def descend(self, nodes: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The children of ``nodes`` that the automaton can step to, with their states."""
-        count = self._vocabulary.n_children[nodes]
-        below = ranges(self._vocabulary.first_child[nodes], count)
-        classes = self._char_class[self._vocabulary.node_char[below]]
-        reached = self._dfa.step(np.repeat(states, count), classes)
-        alive = np.flatnonzero(reached >= 0)
-        return below[alive], reached[alive]
+        """The children of ``nodes``, which are all of one level, that the automaton can step
+        to, with their states."""
+        v = self._vocabulary
+        count = v.n_children[nodes]
+        here, there, end = v.level_bounds(int(nodes[0]))
+        if _DENSE * int(count.sum()) < end - there:
+            below = ranges(v.first_child[nodes], count)
+            alive, reached = _alive(
+                self._dfa.step(np.repeat(states, count), self._node_class[below])
+            )
+            return below[alive], reached
+        level = np.full(there - here, -1, dtype=np.int32)
+        level[nodes - here] = states
+        before = level[v.parent[there:end] - here]
+        alive, reached = _alive(self._dfa.step(before, self._node_class[there:end]))
+        return alive + there, reached
 
     def at(self, nodes: np.ndarray, states: np.ndarray) -> list[Landing]:
         """The legal tokens that end exactly at ``nodes``, or inside a character after them."""
         v = self._vocabulary
-        count = v.n_tokens[nodes]
-        tokens = v.tokens[ranges(v.first_token[nodes], count)]
-        out = [Landing(tokens, np.repeat(states, count), np.zeros(len(tokens), dtype=int))]
-        count = v.n_parts[nodes]
-        if count.any():
-            where = ranges(v.first_part[nodes], count)
-            states, tails = np.repeat(states, count), v.part_tails[where]
-            distinct, index = np.unique(states, return_inverse=True)
+        if _DENSE * len(nodes) < v.n_nodes:
+            which = ranges(v.first_token[nodes], v.n_tokens[nodes])
+            reached = np.repeat(states, v.n_tokens[nodes])
+            parts = ranges(v.first_part[nodes], v.n_parts[nodes])
+            begun = np.repeat(states, v.n_parts[nodes])
+        else:
+            state_of = np.full(v.n_nodes, -1, dtype=np.int32)
+            state_of[nodes] = states
+            which, reached = _alive(state_of[v.token_node])
+            parts, begun = _alive(state_of[v.part_node])
+        out = [Landing(v.tokens[which], reached, np.zeros(len(which), dtype=np.int32))]
+        if len(parts):
+            tails = v.part_tails[parts]
+            distinct, index = np.unique(begun, return_inverse=True)
             live = self._dfa.live_classes(distinct).astype(np.float32)
             possible = (live @ self._tail_classes)[index.reshape(-1), tails] > 0
-            out.append(Landing(v.part_tokens[where[possible]], states[possible], tails[possible]))
+            out.append(Landing(v.part_tokens[parts[possible]], begun[possible], tails[possible]))
         return out
+
+
+def _alive(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where there is a state, and which."""
+    at = np.flatnonzero(states >= 0)
+    return at, states[at]

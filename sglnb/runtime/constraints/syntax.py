@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from re import _parser as parser
 from typing import Any
 
+import regex
+
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.charset import (
     ANYTHING,
@@ -21,6 +23,7 @@ from sglnb.runtime.constraints.charset import (
     complement,
     ignore_case,
 )
+from sglnb.runtime.constraints.properties import Properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,18 @@ def parse_regex(source: str) -> Node:
     Raises:
         ConstraintError: not a regex, or it uses what no finite automaton can do.
     """
+    properties = None
     try:
-        tree = parser.parse(source)
-        lowering = _Lowering(source, tree.state.flags)
+        properties = Properties(source)
+        tree = parser.parse(properties.source)
+        lowering = _Lowering(source, properties, tree.state.flags)
         return lowering.drop_anchors(lowering.sequence(tree, tree.state.flags), True, True)
     except re.error as error:
-        where = "" if error.pos is None else f" at position {error.pos}"
-        raise ConstraintError(f"regex: {error.msg}{where}{_pointer(source, error.pos)}") from None
+        at = error.pos
+        if at is not None and properties is not None:
+            at = properties.position(at)
+        where = "" if at is None else f" at position {at}"
+        raise ConstraintError(f"regex: {error.msg}{where}{_pointer(source, at)}") from None
     except OverflowError:
         raise ConstraintError("regex: a repeat count is too large; lower it") from None
     except RecursionError:
@@ -128,8 +136,8 @@ def parse_regex(source: str) -> Node:
 class _Lowering:
     """The parser's tree to ours."""
 
-    def __init__(self, source: str, flags: int):
-        self.source = source
+    def __init__(self, source: str, properties: Properties, flags: int):
+        self.source, self.properties = source, properties
         self.verbose = bool(flags & re.VERBOSE)
 
     def sequence(self, items: Any, flags: int) -> Node:
@@ -138,7 +146,7 @@ class _Lowering:
         for op_code, value in items:
             op = str(op_code)
             if op in ("LITERAL", "NOT_LITERAL", "IN", "ANY"):
-                parts.append(Chars(_element(op, value, flags)))
+                parts.append(Chars(_element(op, value, flags, self.properties)))
             elif op == "BRANCH":
                 options = []
                 for option in value[1]:
@@ -200,7 +208,7 @@ def _scoped(flags: int, add: int, remove: int) -> int:
     return (flags | add) & ~remove
 
 
-def _element(op: str, value: Any, flags: int) -> CharSet:
+def _element(op: str, value: Any, flags: int, properties: Properties) -> CharSet:
     """The set of one character of the regex, under ``flags``."""
     if op == "ANY":
         return ANYTHING if flags & re.DOTALL else NOT_NEWLINE
@@ -211,9 +219,15 @@ def _element(op: str, value: Any, flags: int) -> CharSet:
         items = [*negate, ("LITERAL", value)]
     ascii_only = bool(flags & re.ASCII)
     ranges: list[tuple[int, int]] = []
-    spelling = ""
+    spelling, compile = "", re.compile
     for kind, item in items:
-        if kind == "LITERAL":
+        if kind == "RANGE" and item[1] in properties:
+            raise re.error(f"bad character range {chr(item[0])}-{properties.spelling(item[1])}")
+        if kind == "LITERAL" and item in properties:
+            ranges.extend(properties.holds(item))
+            spelling += properties.spelling(item)
+            compile = regex.compile
+        elif kind == "LITERAL":
             ranges.append((item, item))
             spelling += f"\\U{item:08x}"
         elif kind == "RANGE":
@@ -228,7 +242,7 @@ def _element(op: str, value: Any, flags: int) -> CharSet:
     if negated:
         chars = complement(chars)
     if flags & re.IGNORECASE:
-        return ignore_case(chars, f"[{'^' * negated}{spelling}]", ascii_only)
+        return ignore_case(chars, f"[{'^' * negated}{spelling}]", ascii_only, compile)
     return chars
 
 

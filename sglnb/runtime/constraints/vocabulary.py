@@ -13,6 +13,7 @@ level is one numpy step.
 from __future__ import annotations
 
 import codecs
+from bisect import bisect_right
 from functools import cached_property
 from typing import NamedTuple
 
@@ -154,6 +155,27 @@ class Vocabulary:
         """Number of trie nodes, the roots included."""
         return len(self.node_char)
 
+    def level_bounds(self, node: int) -> tuple[int, int, int]:
+        """Where the level of ``node`` begins, where the next one does, and where that ends."""
+        at = bisect_right(self.levels, node)
+        return self.levels[at - 1], self.levels[at], self.levels[min(at + 1, len(self.levels) - 1)]
+
+    @cached_property
+    def parent(self) -> np.ndarray:
+        """The node before each node, -1 before a root."""
+        before = np.repeat(np.arange(self.n_nodes, dtype=np.int32), self.n_children)
+        return np.concatenate([np.full(len(self.leads), -1, dtype=np.int32), before])
+
+    @cached_property
+    def token_node(self) -> np.ndarray:
+        """The node of each of ``tokens``."""
+        return np.repeat(np.arange(self.n_nodes, dtype=np.int32), self.n_tokens)
+
+    @cached_property
+    def part_node(self) -> np.ndarray:
+        """The node of each of ``part_tokens``."""
+        return np.repeat(np.arange(self.n_nodes, dtype=np.int32), self.n_parts)
+
     @cached_property
     def lead_number(self) -> dict[bytes, int]:
         """Root of each ``lead``."""
@@ -173,6 +195,13 @@ class Vocabulary:
         row = self.node_char[first : first + int(self.n_children[node])]
         at = int(np.searchsorted(row, number))
         return first + at if at < len(row) and row[at] == number else None
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest legal token."""
+        cuts = (cut for cut in self.cuts if cut is not None)
+        sizes = (len(cut.lead) + len(cut.chars.encode()) + len(cut.tail) for cut in cuts)
+        return max(sizes, default=1)
 
     @cached_property
     def byte_token(self) -> dict[int, int]:
