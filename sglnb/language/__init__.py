@@ -9,6 +9,7 @@ from .api import (
     gen_string,
     image,
     select,
+    separate_reasoning,
     system,
     system_begin,
     system_end,
@@ -19,6 +20,7 @@ from .api import (
 )
 from .async_state import AsyncProgramState, AsyncProgramStateGroup
 from .backend import Backend, get_default_backend, set_default_backend
+from .base_backend import BaseBackend
 from .cell import finish_run, finish_run_async, start_state, wait_run
 from .choices import (
     ChoicesDecision,
@@ -48,12 +50,19 @@ from .ir import (
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglSeparateReasoning,
     SglVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
+    SglVideo,
 )
 from .placeholders import SglArgument
 from .program import SglFunction, function
+from .program_view import ProgramView
+from .reasoning import ReasoningMarkers
+from .role_template import RoleTemplate, get_chat_template
+from .settings import Runtime, flush_cache, get_server_info, global_config
+from .sgl_params import SglSamplingParams
 from .state import ProgramState
 from .trace_graph import Trace
 from .trace_node import TraceError
@@ -64,6 +73,7 @@ __all__ = [
     "AsyncProgramState",
     "AsyncProgramStateGroup",
     "Backend",
+    "BaseBackend",
     "BatchInterrupted",
     "BranchError",
     "ChoicesDecision",
@@ -74,7 +84,11 @@ __all__ = [
     "GenerationTimeout",
     "ProgramState",
     "ProgramStateGroup",
+    "ProgramView",
     "PromptTooLong",
+    "ReasoningMarkers",
+    "RoleTemplate",
+    "Runtime",
     "SglArgument",
     "SglConstantText",
     "SglExpr",
@@ -85,10 +99,13 @@ __all__ = [
     "SglImage",
     "SglRoleBegin",
     "SglRoleEnd",
+    "SglSamplingParams",
     "SglSelect",
+    "SglSeparateReasoning",
     "SglVarScopeBegin",
     "SglVarScopeEnd",
     "SglVariable",
+    "SglVideo",
     "Trace",
     "TraceError",
     "UnknownVariable",
@@ -97,15 +114,20 @@ __all__ = [
     "assistant_end",
     "finish_run",
     "finish_run_async",
+    "flush_cache",
     "function",
     "gen",
     "gen_int",
     "gen_string",
+    "get_chat_template",
     "get_default_backend",
+    "get_server_info",
+    "global_config",
     "greedy_token_selection",
     "image",
     "load_state",
     "select",
+    "separate_reasoning",
     "set_default_backend",
     "start_state",
     "system",

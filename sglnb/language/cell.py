@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from .backend import Backend, check_backend, get_default_backend
+from .backend import Backend, as_backend, get_default_backend
 from .run import ProgramRun
 from .sampling import check, given
 from .state import ProgramState
@@ -36,11 +36,12 @@ def start_state(
     """
     options = given(**(defaults or {}))
     check(options)
-    options.pop("n", None)
-    backend = check_backend(backend) if backend is not None else get_default_backend()
+    backend = as_backend(backend) if backend is not None else get_default_backend()
     program_run = ProgramRun(backend, run_id=run, title=title, defaults=options)
     program_run.enter()
-    return ProgramState(program_run.new_executor(options, label=title))
+    executor = program_run.new_executor(options, label=title)
+    executor.stream = True  # cells are watched
+    return ProgramState(executor)
 
 
 def finish_run(state: ProgramState, error: BaseException | None = None) -> None:

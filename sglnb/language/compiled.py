@@ -29,7 +29,7 @@ class CompiledFunction(SglFunction):
     """
 
     def __init__(self, program: SglFunction, backend: Backend | None = None):
-        super().__init__(program.func, program.bind_arguments)
+        super().__init__(program.func, program.num_api_spec_tokens, program.bind_arguments)
         self.backend = backend
         self.graph: Trace = trace_program(program, backend=backend)
         stopped = self.graph.stopped

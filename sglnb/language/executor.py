@@ -39,6 +39,9 @@ class StreamExecutor(OperationQueue):
         body_going: the program's body is going on in another thread or task.
         family: the states that it is timed and counted with.
         origin: the checkpoint that it started from.
+        stream: whether somebody reads the text as it comes.
+        arguments: those that the program was called with, by name.
+        num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
     def __init__(
@@ -69,6 +72,9 @@ class StreamExecutor(OperationQueue):
         self.origin = START
         self.family = family or Family()
         self.family.add(self)
+        self.stream = parent is not None and parent.stream
+        self.arguments: dict[str, Any] = parent.arguments if parent is not None else {}
+        self.num_api_spec_tokens = parent.num_api_spec_tokens if parent is not None else None
         if parent is not None:
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
@@ -103,8 +109,9 @@ class StreamExecutor(OperationQueue):
 
     @property
     def request_options(self) -> dict[str, Any]:
-        """What a request for the text brings besides it: its images, the adapter it runs on."""
-        out: dict[str, Any] = {}
+        """What a request for the text brings besides it: its images, the adapter it runs on, for
+        some backends the state itself."""
+        out: dict[str, Any] = {"program": self} if self.run.follows else {}
         if self.images:
             out["image_data"] = [placed.image for placed in self.images]
         if "lora" in self.defaults:

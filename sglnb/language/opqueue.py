@@ -17,8 +17,24 @@ from ..errors import RequestAborted
 from .checkpoints import NOTHING, START, Checkpoint
 from .errors import STOPPED, GenerationError, failure_kind, one_line, stop_kind
 from .images import check_images
-from .ir import SglExpr, SglFork, SglRoleBegin, SglRoleEnd, SglVarScopeBegin, as_expr
-from .operation import BOOKKEEPING, HEAVY, Operation, flatten, role_after, sort_after_stop
+from .ir import (
+    SglExpr,
+    SglFork,
+    SglRoleBegin,
+    SglRoleEnd,
+    SglSeparateReasoning,
+    SglVarScopeBegin,
+    as_expr,
+    flatten,
+)
+from .operation import (
+    BOOKKEEPING,
+    HEAVY,
+    Operation,
+    check_separations,
+    role_after,
+    sort_after_stop,
+)
 from .perform import perform
 from .variables import VariableTable
 
@@ -99,6 +115,7 @@ class OperationQueue:
         """
         exprs = flatten(as_expr(value))
         check_images(exprs, self.run.backend)
+        check_separations(exprs)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
                 return []
@@ -128,7 +145,9 @@ class OperationQueue:
         self.error_ = None
         stops, depth = self.run.stops, self.depth
         ops = [Operation(e, self, stops, step and i == 0, depth) for i, e in enumerate(exprs)]
-        for op in ops:
+        for before, op in zip([None, *ops], ops, strict=False):
+            if isinstance(op.expr, SglSeparateReasoning):
+                op.separates(before)
             self.table.expect(op)
         self._queue.extend(ops)
         start, self._busy = not self._busy, True

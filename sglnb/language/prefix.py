@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import EngineError
-from .backend import Backend, check_backend, get_default_backend
+from .backend import Backend, as_backend, get_default_backend
 from .placeholders import SglArgument
 from .trace_graph import Trace
 from .trace_node import Constant
@@ -31,7 +31,7 @@ Pins = WeakKeyDictionary
 
 def cache(program: SglFunction, backend: Backend | None) -> int:
     """Compute the prefix now and wait for it; its number of tokens."""
-    backend = get_default_backend() if backend is None else check_backend(backend)
+    backend = get_default_backend() if backend is None else as_backend(backend)
     known = prefix_of(program, backend)
     if not known.text:
         return 0
@@ -56,7 +56,7 @@ def cache(program: SglFunction, backend: Backend | None) -> int:
 
 def pin(program: SglFunction, backend: Backend | None, pins: Pins) -> int:
     """Pin the prefix; what the program had pinned there before is let go."""
-    backend = get_default_backend() if backend is None else check_backend(backend)
+    backend = get_default_backend() if backend is None else as_backend(backend)
     if not hasattr(getattr(backend, "cache", None), "pin"):
         raise TypeError(
             f"backend: {type(backend).__name__} cannot keep a prefix in its cache; "

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.arguments import number
 from . import prefix
 from .async_run import check_may_block, finished, run_blocking, run_here, run_in_background
 from .async_state import AsyncProgramState
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from .compiled import CompiledFunction
     from .trace_graph import Trace
+
+if TYPE_CHECKING:
+    pass
 
 OPTIONS = (
     "max_new_tokens",
@@ -55,8 +59,16 @@ OPTIONS = (
 """Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
 
 
+_OPTION_NAMES = frozenset(OPTIONS)
+
+
 class SglFunction:
     """A program: a function whose first parameter ``s`` is the state it works on.
+
+    Attributes:
+        arg_names: the names of its other parameters.
+        bind_arguments: those that are fixed.
+        num_api_spec_tokens: see :func:`function`.
 
     Made by :func:`function`. The sampling options of :meth:`run`, :meth:`run_batch` and a
     plain call are the base for every ``gen`` that does not say otherwise. A parameter of the
@@ -67,8 +79,14 @@ class SglFunction:
         last_batch: the results of the last ``run_batch``, also when it was interrupted.
     """
 
-    def __init__(self, func: Callable[..., Any], bind_arguments: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        num_api_spec_tokens: int | None = None,
+        bind_arguments: dict[str, Any] | None = None,
+    ):
         self.func = func
+        self.num_api_spec_tokens = num_api_spec_tokens
         self.bind_arguments = dict(bind_arguments or {})
         self.arg_names = _check_program(func)
         self.is_async = inspect.iscoroutinefunction(func)
@@ -83,7 +101,7 @@ class SglFunction:
             TypeError: the function has no such parameter.
         """
         self._check_names("bind", kwargs)
-        return SglFunction(self.func, {**self.bind_arguments, **kwargs})
+        return SglFunction(self.func, self.num_api_spec_tokens, {**self.bind_arguments, **kwargs})
 
     def run(
         self,
@@ -92,6 +110,7 @@ class SglFunction:
         timeout: float | None = None,
         backend: Backend | None = None,
         run_id: str | None = None,
+        use_thread: bool = True,
         **kwargs: Any,
     ) -> ProgramState:
         """Run the program and return its state once the body has ended; generations that it
@@ -109,6 +128,7 @@ class SglFunction:
                 gets a GenerationTimeout; its ``state`` is where to go on.
             backend: where to run; default: the enclosing program's, else the default backend.
             run_id: the ``run`` of the events; for callers that show the run themselves.
+            use_thread: accepted for SGLang's sake; states have no threads here.
             **kwargs: the function's arguments, and sampling options: max_new_tokens, stop,
                 stop_token_ids, temperature, top_p, top_k, min_p, seed, ignore_eos,
                 return_logprob, lora (the name of an adapter), and the others of ``gen``.
@@ -121,7 +141,7 @@ class SglFunction:
             return tracer.call(self, args, kwargs, backend)
         if self.is_async and not stream:
             check_may_block("run")
-        job = self._prepare(args, timeout, backend, run_id, kwargs)
+        job = self._prepare(args, timeout, backend, run_id, kwargs, stream)
         if self.is_async:
             if stream:
                 job.executor.body_going = True
@@ -151,7 +171,7 @@ class SglFunction:
         read from the state has to wait; with ``stream`` at once. To cancel the awaiting task
         stops the run; what was written is kept.
         """
-        job = self._prepare(args, timeout, backend, run_id, kwargs)
+        job = self._prepare(args, timeout, backend, run_id, kwargs, stream)
         if self.is_async and not stream:
             await job.do_async()
         elif self.is_async:
@@ -368,14 +388,14 @@ class SglFunction:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the function's arguments, the sampling options) of ``kwargs``, both checked."""
         taken = () if only_options else self.arg_names
-        options = given(**{k: v for k, v in kwargs.items() if k in OPTIONS and k not in taken})
-        rest = {k: v for k, v in kwargs.items() if k not in OPTIONS or k in taken}
+        mine = {k: v for k, v in kwargs.items() if k in _OPTION_NAMES and k not in taken}
+        options = given(**mine)
+        rest = {k: v for k, v in kwargs.items() if k not in mine}
         if only_options and rest:
             raise TypeError(
                 f"run_batch: unknown option {next(iter(rest))!r}; known: {', '.join(OPTIONS)}"
             )
         check(options)
-        options.pop("n", None)
         return rest, options
 
     def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -389,6 +409,7 @@ class SglFunction:
         backend: Backend | None,
         run_id: str | None,
         kwargs: dict[str, Any],
+        stream: bool,
     ) -> Job:
         """A run with its state, not begun."""
         if "timeout" in self.arg_names and timeout is not None:
@@ -399,10 +420,16 @@ class SglFunction:
         executor = run.new_executor(
             {**run.defaults, **defaults}, label=self.__name__, family=Family(timeout)
         )
+        executor.stream = stream
         return Job(self, run, own, executor, args, {**self.bind_arguments, **kwargs})
 
 
-def function(func: Callable[..., Any] | None = None) -> Any:
+def function(
+    func: Callable[..., Any] | None = None,
+    num_api_spec_tokens: int | None = None,
+    *,
+    api_num_spec_tokens: int | None = None,
+) -> Any:
     """Make an LM program of a function, plain or async, whose first parameter is ``s``::
 
         @function
@@ -416,10 +443,21 @@ def function(func: Callable[..., Any] | None = None) -> Any:
     In an ``async def`` program what reads is awaited: ``await s["answer"]``, ``await s.text()``,
     ``await group.join()``, ``async for piece in s.text_async_iter()``.
 
+    Args:
+        num_api_spec_tokens: for backends that are remote APIs: tokens to ask for at once, so that
+            one call can serve several ``gen``. An engine has no use for it.
+        api_num_spec_tokens: its name in older releases of SGLang.
+
     Raises:
         TypeError: the first parameter is not ``s``, or the function is a generator.
+        ValueError: no whole number of at least 1.
     """
-    return SglFunction if func is None else SglFunction(func)
+    tokens = num_api_spec_tokens if num_api_spec_tokens is not None else api_num_spec_tokens
+    if tokens is not None:
+        number("num_api_spec_tokens", tokens, 1, whole=True)
+    if func is None:
+        return functools.partial(SglFunction, num_api_spec_tokens=tokens)
+    return SglFunction(func, tokens)
 
 
 def _check_program(func: Callable[..., Any]) -> list[str]:

@@ -18,8 +18,9 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
     as_expr,
+    flatten,
 )
-from .operation import flatten, role_after
+from .operation import role_after
 from .placeholders import (
     SglArgument,
     SglImageArgument,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import threading
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import EngineError, RequestAborted
 from ..events import RunEnded, RunStarted
-from .backend import Backend, check_backend, dispatcher_of, get_default_backend
-from .chat_template import chat_template_of
+from .backend import Backend, as_backend, dispatcher_of, get_default_backend
+from .chat_template import template_of
 from .errors import one_line
 from .executor import StreamExecutor
 from .family import Family
@@ -44,10 +44,12 @@ class ProgramRun:
         defaults: dict[str, Any] | None = None,
     ):
         self.defaults = dict(defaults or {})
-        self.id = run_id or uuid.uuid4().hex[:8]
+        self.id = run_id or secrets.token_hex(4)
         self.backend = backend
         self.title = title
-        self.template = chat_template_of(backend.tokenizer)
+        self.follows = getattr(backend, "needs_program", False)
+        """Whether the backend wants to be told of states and gets them with requests."""
+        self.template = template_of(backend)
         self.dispatcher = dispatcher_of(backend)
         self.active = True
         self.stops = 0
@@ -76,6 +78,8 @@ class ProgramRun:
         executor = StreamExecutor(
             self, sid, defaults, label=label, index=index, parent=parent, family=family
         )
+        if self.follows:
+            self.backend.state_began(executor)
         with self._cond:
             if self.active:  # later ones are not waited for: the run is about to end
                 self._open.add(executor)
@@ -114,6 +118,8 @@ class ProgramRun:
 
     def executor_ended(self, executor: StreamExecutor, error: str) -> None:
         """Called once by each executor when all it had to do is done."""
+        if self.follows:
+            self.backend.state_ended(executor)
         with self._cond:
             self._open.discard(executor)
             if not self.active and self.failure is None:  # else a join or a reader told of it
@@ -185,11 +191,13 @@ def open_run(
     """The run to work in, and whether it is a new one: a program that is called from another
     on the same backend belongs to that one's run."""
     outer = current_run()
+    if backend is not None:
+        backend = as_backend(backend)
     if outer is not None and run_id is None and backend in (None, outer.backend):
         return outer, False
     if backend is None:
         backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
+    return ProgramRun(backend, run_id=run_id, title=title, defaults=defaults), True
 
 
 OWN_ERRORS = (Exception, asyncio.CancelledError, GeneratorExit)

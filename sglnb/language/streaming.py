@@ -25,6 +25,12 @@ class Look(NamedTuple):
     """Raised once the text has been handed out."""
 
 
+_NO_STREAM = (
+    "text_iter: variable {name!r} is a list, several texts that come side by side; read it as a "
+    "whole with s[{name!r}], or fork and read each branch's own"
+)
+
+
 class TextSource:
     """Follows the text of a state (``name`` None) or of a variable from its first letter."""
 
@@ -51,12 +57,16 @@ class TextSource:
                 self._op = pending
             op = self._op
             if op is not None and op is pending:
+                if op.several:
+                    raise TypeError(_NO_STREAM.format(name=name))
                 if op.owner is not ex or not op.requests:
                     return Look("")
                 return Look(op.live_text, op.requests[0].meta_info)
             error = op.error.for_variable(name) if op is not None and op.error else None
             if name in ex.variables:
                 value = ex.variables[name]
+                if isinstance(value, list):
+                    raise TypeError(_NO_STREAM.format(name=name))
                 text = value if isinstance(value, str) else str(value)
                 return Look(text, ex.meta_info.get(name), True, error)
             if ex.expects(name) or not ex.body_elsewhere:

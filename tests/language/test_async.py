@@ -8,13 +8,13 @@ import threading
 import time
 
 import pytest
-from scripted import ScriptedBackend
 from test_interrupts import ctrl_c
 
 import sglnb.language as sgl
 from sglnb import Engine
 from sglnb.errors import RequestAborted
 from sglnb.language import GenerationError, UnknownVariable
+from sglnb.testing import ScriptedBackend
 
 
 def reply(prompt, call):
@@ -314,7 +314,7 @@ def test_to_cancel_the_task_stops_the_run(held, asynchronous):
 
     asyncio.run(cell())
     state = sgl.ProgramState(states[0].stream_executor)
-    assert held.requests[0].aborted
+    assert held.calls[0].aborted
     assert state.text() == "ahalf"
     assert isinstance(state.error(), RequestAborted)
     deadline = time.monotonic() + 5
@@ -355,7 +355,7 @@ def test_an_inner_program_that_is_cancelled_leaves_the_outer_one_alone(held):
         return await s["y"]
 
     assert outer.run(backend=held).ret_value == "<y>"
-    assert [r.aborted for r in held.requests] == [False, True]
+    assert [r.aborted for r in held.calls] == [False, True]
 
 
 def test_ctrl_c_in_run_cancels_the_body(held):
@@ -375,7 +375,7 @@ def test_ctrl_c_in_run_cancels_the_body(held):
         slow.run(backend=held)
     assert time.monotonic() - start < 1.5
     assert cleaned.is_set()
-    assert held.requests[0].aborted
+    assert held.calls[0].aborted
     assert held.kinds()[-1] == "run_ended"
 
 

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedBackend
 from test_interrupts import ctrl_c
 
 import sglnb.language as sgl
 from sglnb import Engine
 from sglnb.language import BatchInterrupted, GenerationError
+from sglnb.testing import Failure, ScriptedBackend
 
 
 def reply(prompt, call):
-    return RuntimeError("CUDA OOM") if "bad" in prompt else f"<{prompt}>"
+    return Failure(RuntimeError("CUDA OOM"), after="par") if "bad" in prompt else f"<{prompt}>"
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_ctrl_c_keeps_what_is_there(program, table):
     rows = [{"q": i} for i in range(9)]
     with pytest.raises(BatchInterrupted, match=r"3 of 9 rows are done; they are in .*last_batch"):
         program.run_batch(pd.DataFrame(rows) if table else rows, backend=backend, num_threads=3)
-    assert all(r.done for r in backend.requests)
+    assert all(r.done for r in backend.calls)
     out = program.last_batch
     if table:
         assert out.a.tolist()[:4] == ["<0>", "<1>", "<2>", "half"]
@@ -269,10 +269,9 @@ def test_a_row_that_takes_too_long():
     backend = ScriptedBackend(lambda p, c: "ok", mode="manual")
 
     def release():
-        time.sleep(0.02)
+        backend.wait(2)
         backend.held[1].say("hal")
-        request = backend.held.pop(0)
-        backend._answer(request, "ok")
+        backend.release()
 
     for program in (echo, async_echo):
         backend.held.clear()

@@ -6,12 +6,12 @@ import time
 
 import pytest
 from hypothesis import given, settings
-from scripted import ScriptedBackend
 from test_random_programs import answer, do, programs
 
 import sglnb.language as sgl
 from sglnb import Engine
 from sglnb.language import GenerationError, UnknownVariable
+from sglnb.testing import ScriptedBackend
 
 
 def state(backend):

@@ -6,11 +6,12 @@ import json
 
 import pandas as pd
 import pytest
-from scripted import ScriptedBackend
 from test_living import state
+from traced_programs import by_character
 
 import sglnb.language as sgl
 from sglnb import ConstraintError
+from sglnb.testing import ScriptedBackend
 
 
 @sgl.function
@@ -57,7 +58,7 @@ def test_async_programs_are_not_traced_far(backend):
 def test_the_common_prefix_of_rows_goes_ahead():
     rows = [{"q": "a"}, {"q": "b"}]
     for batch, sent in ((rows, 1), (pd.DataFrame(rows), 1), (iter(rows), 0)):
-        backend = ScriptedBackend()
+        backend = by_character()
         assert len(plain.run_batch(batch, backend=backend)) == 2
         assert len(backend.of("prefill")) == sent
 
@@ -84,7 +85,7 @@ def test_typed_values_go_back(tmp_path):
     answers = iter(["12", "oops", "[1, 2]"])
     backend = ScriptedBackend(lambda prompt, call: next(answers))
     s = state(backend)
-    s += sgl.gen("n", dtype=int) + sgl.gen("n", dtype=int)
+    s += sgl.gen("n", dtype=int) + sgl.gen("n", type=int)
     with pytest.raises(ConstraintError, match="value of 'n'"):
         s.value("n")
     assert s.before("n").value("n") == 12

@@ -7,12 +7,12 @@ import json
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from scripted import ScriptedBackend
 from test_living import failing, look, numbered, state
 from test_random_programs import answer, do, programs
 
 import sglnb.language as sgl
 from sglnb import Engine, GenerationError, GenerationTimeout
+from sglnb.testing import ScriptedBackend
 
 
 def talk(backend):
@@ -52,7 +52,7 @@ def test_the_file_can_be_read_by_people(backend):
     assert record["sglnb_state"] == 1
     assert record["messages"][0] == {"role": "user", "content": "Grüße ☕"}
     assert record["variables"]["k"] == "later"
-    assert record["meta_info"]["a"]["finish_reason"] == {"type": "stop"}
+    assert record["meta_info"]["a"]["finish_reason"]["type"] == "stop"
 
 
 def test_options_of_the_run_go_along(backend):

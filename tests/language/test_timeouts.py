@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb as sgl
 from sglnb.errors import ContextLengthError, RequestAborted
 from sglnb.language import GenerationAborted, GenerationError, GenerationTimeout, PromptTooLong
+from sglnb.testing import ScriptedBackend
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_generation_that_takes_too_long_is_stopped(slow):
     assert isinstance(error.__cause__, TimeoutError)
     assert isinstance(error, TimeoutError)
     assert not isinstance(error, GenerationAborted)
-    assert slow.requests[0].aborted
+    assert slow.calls[0].aborted
     with pytest.raises(GenerationTimeout, match="'y' was never made"):
         s["y"]
     assert s["x"] == "half"
@@ -105,7 +105,7 @@ def test_a_program_that_takes_too_long(slow):
 
     with pytest.raises(GenerationTimeout, match=r"the program's 0.1 s are over") as caught:
         program.run(backend=slow, timeout=0.1)
-    assert all(r.aborted for r in slow.requests if r.call.purpose == "gen")
+    assert all(r.aborted for r in slow.calls if r.purpose == "gen")
     s = caught.value.state
     assert s.text() == "ahalf"
     s += "b"  # the state lives on
@@ -136,7 +136,7 @@ def test_a_program_in_time_is_left_alone_later(slow):
     branch += sgl.gen("x")
     time.sleep(0.3)
     assert len(slow.of("gen")) == 3
-    assert not any(r.aborted for r in slow.requests if r.call.name == "x")
+    assert not any(r.aborted for r in slow.calls if r.name == "x")
     assert done.stream_executor.error_ is None
     done.abort()
 
@@ -156,7 +156,7 @@ def test_an_inner_program_that_takes_too_long(slow):
         return "x" in s
 
     done = outer.run(backend=slow)
-    assert [r.aborted for r in slow.requests] == [False, True]
+    assert [r.aborted for r in slow.calls] == [False, True]
     done.abort()
 
 
@@ -192,8 +192,8 @@ def test_waiting_with_a_timeout_stops_nothing(slow):
         with pytest.raises(TimeoutError, match="the run goes on") as caught:
             read("x", timeout=0.05)
         assert not isinstance(caught.value, GenerationError)
-    assert not slow.requests[0].aborted
-    threading.Timer(0.05, slow.requests[0].finish).start()
+    assert not slow.calls[0].aborted
+    threading.Timer(0.05, slow.calls[0].finish).start()
     assert s.get_var("x", timeout=5) == "half"
     assert s.get_meta_info("x", timeout=5)["id"] == "q1"
 
