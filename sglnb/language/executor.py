@@ -79,9 +79,7 @@ class StreamExecutor(OperationQueue):
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
         parent_id = parent.sid if parent is not None and parent.run is run else None
-        run.backend.events.emit(
-            StateStarted(state=sid, run=run.id, parent=parent_id, index=index, label=label)
-        )
+        run.backend.events.emit(StateStarted(sid, run.id, parent_id, index, label))
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -121,16 +119,10 @@ class StreamExecutor(OperationQueue):
     def store(self, op: Operation, value: Any, meta_info: Any = None, scores: Any = None) -> None:
         """Set the variable that ``op`` makes, if it has a name, and tell so."""
         self.table.store(op, value, meta_info)
-        if op.variable is not None:
-            self.run.backend.events.emit(
-                VariableSet(
-                    state=self.sid,
-                    run=self.run.id,
-                    name=op.variable,
-                    text=str(value),
-                    choices=scores,
-                )
-            )
+        name = op.variable
+        if name is not None:
+            run = self.run
+            run.backend.events.emit(VariableSet(self.sid, run.id, name, str(value), scores))
 
     # -- branches --------------------------------------------------------------------------
 
@@ -221,7 +213,7 @@ class StreamExecutor(OperationQueue):
             self.fork_start_text_pos = len(parent.text_)
             if not self._queue:
                 self._declared_role = self.cur_role
-            self.cond.notify_all()
+            self.tell()
         self._pump()
 
     def adopt_failure(self, error: GenerationError) -> None:
@@ -256,9 +248,9 @@ class StreamExecutor(OperationQueue):
             yield
         finally:
             _bodies.reset(token)
-            with self.cond:
+            with self.lock:
                 self.body_going = False
-                self.cond.notify_all()
+                self.tell()
             self.updated()
 
     def start_body(self, work: Callable[[], None], name: str) -> None:
@@ -307,5 +299,5 @@ class StreamExecutor(OperationQueue):
         """Tell the log and the run."""
         error = one_line(self.error_) if self.error_ is not None else ""
         self.family.ended_one(self)
-        self.run.backend.events.emit(StateEnded(state=self.sid, run=self.run.id, error=error))
+        self.run.backend.events.emit(StateEnded(self.sid, self.run.id, error))
         self.run.executor_ended(self, error)

@@ -35,16 +35,17 @@ class Family:
     """
 
     def __init__(self, timeout: float | None = None):
-        self.usage = Usage()
+        self._tokens = self._prompt = self._cached = self._forced = 0
         self.began = time.monotonic()
         self.ended: float | None = None
         self.over = False
         """Whether the program's body is over."""
+        self.problem: BaseException | None = None
+        """Why it was stopped."""
         self._lock = threading.Lock()
-        self._members: weakref.WeakSet[StreamExecutor] = weakref.WeakSet()
+        self._members: set[weakref.ref[StreamExecutor]] = set()
         self._root = ""
         self._going: set[str] = set()
-        self._problem: BaseException | None = None
         if timeout is not None:
             TIMERS.later(timeout, self, lambda family: family._expire(timeout))
 
@@ -52,7 +53,7 @@ class Family:
         """``executor`` is one of these states from now on; the first one has the body."""
         with self._lock:
             self._root = self._root or executor.sid
-            self._members.add(executor)
+            self._members.add(weakref.ref(executor, self._members.discard))
             self._going.add(executor.sid)
 
     def ended_one(self, executor: StreamExecutor) -> None:
@@ -67,12 +68,16 @@ class Family:
     def count(self, meta_info: Mapping[str, Any]) -> None:
         """A request is over."""
         with self._lock:
-            self.usage = Usage(
-                self.usage.tokens + meta_info.get("completion_tokens", 0),
-                self.usage.prompt + meta_info.get("prompt_tokens", 0),
-                self.usage.cached + meta_info.get("cached_tokens", 0),
-                self.usage.forced + meta_info.get("forced_tokens", 0),
-            )
+            self._tokens += meta_info.get("completion_tokens", 0)
+            self._prompt += meta_info.get("prompt_tokens", 0)
+            self._cached += meta_info.get("cached_tokens", 0)
+            self._forced += meta_info.get("forced_tokens", 0)
+
+    @property
+    def usage(self) -> Usage:
+        """The sums so far."""
+        with self._lock:
+            return Usage(self._tokens, self._prompt, self._cached, self._forced)
 
     @property
     def seconds(self) -> float:
@@ -82,21 +87,22 @@ class Family:
     def stop(self, problem: BaseException) -> None:
         """Stop what is in flight, drop what is queued, and let the body append no more."""
         with self._lock:
-            self._problem = self._problem or problem
-            members = list(self._members)
+            self.problem = self.problem or problem
+            members = [ref() for ref in list(self._members)]
         for executor in members:
-            executor.halt(problem)
+            if executor is not None:
+                executor.halt(problem)
 
     def check(self, executor: StreamExecutor) -> None:
         """Raise in a body that goes on after it was stopped."""
-        if self._problem is None or self.over:
+        if self.problem is None or self.over:
             return
-        kind = stop_kind(self._problem)
+        kind = stop_kind(self.problem)
         raise kind(
-            f"the program {kind.verb}: {self._problem}",
+            f"the program {kind.verb}: {self.problem}",
             name=None,
             where=None,
-            cause=self._problem,
+            cause=self.problem,
             executor=executor,
         )
 
@@ -107,6 +113,8 @@ class Family:
 
 def check_timeout(timeout: Any) -> None:
     """ValueError unless ``timeout`` is a number of seconds above 0, or None."""
+    if timeout is None:
+        return
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and 0 < timeout < float("inf")):
+    if not (number and 0 < timeout < float("inf")):
         raise ValueError(f"timeout: must be a number of seconds above 0, or None, got {timeout!r}")

@@ -49,7 +49,8 @@ def as_expr(value: Any) -> SglExpr:
         TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
     if issubclass(type(value), str):  # isinstance() would believe a placeholder of a trace
-        check_unicode("text", value)
+        if not value.isascii():
+            check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
         return value
@@ -102,7 +103,10 @@ def flatten(expr: SglExpr) -> list[SglExpr]:
         return [expr]
     out: list[SglExpr] = []
     for part in expr.expr_list:
-        out.extend(flatten(part))
+        if isinstance(part, SglExprList):
+            out += flatten(part)
+        else:
+            out.append(part)
     return out
 
 

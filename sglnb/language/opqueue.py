@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestAborted
-from .checkpoints import NOTHING, START, Checkpoint
+from .checkpoints import NOTHING, START, Checkpoint, checkpoint
 from .errors import STOPPED, GenerationError, failure_kind, one_line, stop_kind
 from .images import check_images
 from .ir import (
@@ -30,6 +30,7 @@ from .ir import (
 from .operation import (
     BOOKKEEPING,
     HEAVY,
+    NEEDS_NO_CHECK,
     Operation,
     check_separations,
     role_after,
@@ -37,12 +38,13 @@ from .operation import (
 )
 from .perform import perform
 from .variables import VariableTable
+from .waiting import Waitable
 
 if TYPE_CHECKING:
     from .run import ProgramRun
 
 
-class OperationQueue:
+class OperationQueue(Waitable):
     """Operations in order, what happens when one fails or is stopped, and who is told.
 
     Args:
@@ -50,15 +52,13 @@ class OperationQueue:
         waiting: True for a branch, which starts when its parent comes to the fork.
 
     Attributes:
-        lock: guards everything of the state. cond: the same lock, notified when operations
-            are done.
+        lock: guards everything of the state. cond: told when operations are done.
         error_: why the state failed or was stopped, None when it is well.
     """
 
     def __init__(self, run: ProgramRun, *, waiting: bool):
         self.run = run
         self.lock = threading.RLock()
-        self.cond = threading.Condition(self.lock)
         self.table = VariableTable(self.lock)
         self.cur_role: str | None = None
         self.scopes: Mapping[str, int] = NOTHING
@@ -114,13 +114,15 @@ class OperationQueue:
             GenerationTimeout: the program's time is over.
         """
         exprs = flatten(as_expr(value))
-        check_images(exprs, self.run.backend)
-        check_separations(exprs)
+        plain = NEEDS_NO_CHECK.issuperset(map(type, exprs))
+        if not plain:
+            check_images(exprs, self.run.backend)
+            check_separations(exprs)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
                 return []
             self._check_open(stopped_too=not closing)
-            ops, start = self._enqueue(exprs, step)
+            ops, start = self._enqueue(exprs, step, plain)
         if start:
             self._pump()
         return ops
@@ -130,25 +132,33 @@ class OperationQueue:
         return all(e.role == self._declared_role for e in ends if isinstance(e, SglRoleEnd))
 
     def _check_open(self, *, stopped_too: bool = True) -> None:
-        if self.failed:
+        if self.error_ is not None and self.failed:
             raise again(self.error_)
         if stopped_too:
-            self.run.check_not_stopped()
-            self.family.check(self)
+            if self.run.stops:
+                self.run.check_not_stopped()
+            if self.family.problem is not None:
+                self.family.check(self)
 
-    def _enqueue(self, exprs: list[SglExpr], step: bool) -> tuple[list[Operation], bool]:
+    def _enqueue(
+        self, exprs: list[SglExpr], step: bool, plain: bool = False
+    ) -> tuple[list[Operation], bool]:
         """Append to the queue (under ``lock``): the operations, and whether the caller has to
-        pump."""
-        if self.role_is_old:
-            exprs = self._close_old_role(exprs)
-        self._declared_role = role_after(exprs, self._declared_role)
+        pump. ``plain``: no expression begins or ends anything or belongs to another."""
+        if not plain:
+            if self.role_is_old:
+                exprs = self._close_old_role(exprs)
+            self._declared_role = role_after(exprs, self._declared_role)
         self.error_ = None
-        stops, depth = self.run.stops, self.depth
-        ops = [Operation(e, self, stops, step and i == 0, depth) for i, e in enumerate(exprs)]
-        for before, op in zip([None, *ops], ops, strict=False):
-            if isinstance(op.expr, SglSeparateReasoning):
-                op.separates(before)
-            self.table.expect(op)
+        stops, depth, pending = self.run.stops, self.depth, self.table.pending
+        ops: list[Operation] = []
+        for expr in exprs:
+            op = Operation(expr, self, stops, step and not ops, depth)
+            if op.variable is not None:
+                pending[op.variable] = op
+                if type(expr) is SglSeparateReasoning:
+                    op.separates(ops[-1])
+            ops.append(op)
         self._queue.extend(ops)
         start, self._busy = not self._busy, True
         return ops, start
@@ -173,7 +183,17 @@ class OperationQueue:
         """
         op, parked = None, False
         try:
-            while (op := self._next(on_engine)) is not None:
+            while True:
+                with self.lock:
+                    if op is not None and not op.done:
+                        op.parked = parked = True
+                        return
+                    op = self._current = self._take(on_engine)
+                    over = not self._busy
+                if op is None:
+                    if over and (self._watchers or self._ending):
+                        self._rest()
+                    return
                 stopped = op.halted is not None or op.stamp < self.run.stops
                 if stopped and not isinstance(op.expr, BOOKKEEPING):
                     self.stop(op, RequestAborted("the run was stopped"))
@@ -188,10 +208,6 @@ class OperationQueue:
                 except Exception as problem:  # recorded: raised where the variable is read
                     self.fail(op, problem)
                     self._settle(op)
-                with self.lock:
-                    if not op.done:
-                        op.parked = parked = True
-                        return
         except BaseException as interrupt:  # Ctrl-C while the user's thread was in here
             if not parked:
                 op = self._current
@@ -201,24 +217,23 @@ class OperationQueue:
                 self._pump()
             raise
 
-    def _next(self, on_engine: bool) -> Operation | None:
-        """Take the next operation; None: nothing left, or handed over to the dispatcher."""
-        with self.lock:
-            self._current = None
-            if self._queue:
-                if on_engine and isinstance(self._queue[0].expr, HEAVY):
-                    self.run.dispatcher.post(self._pump)
-                    return None
-                self._current = self._queue.popleft()
-                return self._current
-            self._busy = False
-            ended = self._ending and not self._ended
-            self._ended = self._ended or ended
-            self.cond.notify_all()
-        self.updated()
-        if ended:
-            self.on_end()
+    def _take(self, on_engine: bool) -> Operation | None:
+        """The next operation (under ``lock``); None: nothing left, or handed over to the
+        dispatcher."""
+        if self._queue:
+            if on_engine and isinstance(self._queue[0].expr, HEAVY):
+                self.run.dispatcher.post(self._pump)
+                return None
+            return self._queue.popleft()
+        self._busy = False
+        self.tell()
         return None
+
+    def _rest(self) -> None:
+        """The queue is empty."""
+        self.updated()
+        if self._ending:
+            self.end()
 
     # -- completions -----------------------------------------------------------------------
 
@@ -228,36 +243,37 @@ class OperationQueue:
             self._pump(on_engine=True)
 
     def _settle(self, op: Operation) -> bool:
-        """Mark ``op`` done; whether the queue was parked on it."""
+        """Mark ``op`` done and remember the state as it is after it; whether the queue was parked
+        on it."""
         with self.lock:
             if op.done:
                 return False
             op.done = True
-            if op.mark is not None and not isinstance(op.expr, SglFork):
-                self._checkpoint(op)
+            if op.mark is not None and type(op.expr) is not SglFork:
+                expr, table = op.expr, self.table
+                self.tip = checkpoint(
+                    (
+                        self.tip,
+                        len(self.text_),
+                        len(self.messages_),
+                        (self.cur_role, self.role_start, self.role_suffix),
+                        self.scopes,
+                        table.lost,
+                        op.first,
+                        op.depth,
+                        op.variable,
+                        expr.name if type(expr) is SglVarScopeBegin else None,
+                        table.writes,
+                        op.error,
+                    )
+                )
+                table.writes = ()
             parked, op.parked = op.parked, False
-            self.cond.notify_all()
-        self.updated()
+            if self._cond is not None:
+                self.tell()
+        if self._watchers:
+            self.updated()
         return parked
-
-    def _checkpoint(self, op: Operation) -> None:
-        """Remember the state as it is after ``op`` (under ``lock``)."""
-        expr, table = op.expr, self.table
-        self.tip = Checkpoint(
-            self.tip,
-            len(self.text_),
-            len(self.messages_),
-            (self.cur_role, self.role_start, self.role_suffix),
-            self.scopes,
-            table.lost,
-            op.first,
-            op.depth,
-            op.variable,
-            expr.name if isinstance(expr, SglVarScopeBegin) else None,
-            table.writes,
-            op.error,
-        )
-        table.writes = ()
 
     # -- when it goes wrong ----------------------------------------------------------------
 
@@ -341,7 +357,7 @@ class OperationQueue:
                 for child in op.expr.children:
                     child.adopt_failure(error)
         with self.lock:
-            self.cond.notify_all()
+            self.tell()
         self.updated()
 
     # -- who is told -----------------------------------------------------------------------

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 def perform(ex: StreamExecutor, op: Operation) -> None:
     """Do ``op``, or start it if it takes a request. Raises what goes wrong."""
-    timeout = getattr(op.expr, "timeout", None)
-    if timeout is not None:
-        TIMERS.later(timeout, op, partial(_time_out, timeout=timeout))
     _ACTIONS[type(op.expr)](ex, op)
 
 
@@ -54,7 +51,8 @@ def _time_out(op: Operation, timeout: float) -> None:
 
 
 def _constant(ex: StreamExecutor, op: Operation) -> None:
-    ex.append(op.expr.value)
+    with ex.lock:
+        ex.text_ += op.expr.value
     ex.complete(op)
 
 
@@ -197,6 +195,8 @@ def _send_hint(ex: StreamExecutor) -> None:
 
 def _gen(ex: StreamExecutor, op: Operation) -> None:
     expr, run = op.expr, ex.run
+    if expr.timeout is not None:
+        TIMERS.later(expr.timeout, op, partial(_time_out, timeout=expr.timeout))
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     if ex.cur_role == "assistant":
@@ -205,8 +205,9 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
     if run.follows and expr.dtype is not None:
         options["dtype"] = expr.dtype
     op.wanted = texts_wanted(expr, ex.defaults)
-    if isinstance(expr.pick, int):
+    if expr.pick and isinstance(expr.pick, int):
         check_pick(expr.pick, op.wanted)
+    options = {**ex.request_options, **options}
     seeds = sibling_seeds(params.pop("seed", None), op.wanted)
     for i, seed in enumerate(seeds):
         request = run.backend.submit(
@@ -217,7 +218,7 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
             name=expr.name or "",
             purpose="gen",
             on_update=partial(_on_update, ex, op, i),
-            **{**ex.request_options, **options},
+            **options,
         )
         _note(ex, op, i, request)
         if op.done or op.halted is not None or op.stamp < run.stops:
@@ -226,9 +227,10 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
 
 def _note(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """Remember the request for text ``i``: news of it can come before ``submit`` returns."""
-    with ex.lock:
-        if len(op.requests) == i:
-            op.requests.append(request)
+    if len(op.requests) == i:
+        with ex.lock:
+            if len(op.requests) == i:
+                op.requests.append(request)
 
 
 def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
@@ -252,9 +254,8 @@ def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
         if op.done or op.over or not (complete or broken):
             return
         op.over = True
-    picks = not isinstance(op.expr.pick, int)
-    if complete and (picks or any(_must_check(op, request) for request in op.requests)):
-        ex.run.dispatcher.post(partial(_finish_gen, ex, op))  # either may take a while
+    if complete and _takes_long(op):
+        ex.run.dispatcher.post(partial(_finish_gen, ex, op))
     else:
         _finish_gen(ex, op, problem if broken else None)
 
@@ -270,11 +271,14 @@ def _finish_gen(ex: StreamExecutor, op: Operation, problem: Exception | None = N
 
 def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) -> None:
     requests = list(op.requests)
-    if problem is None:
-        problem = next((r.error for r in requests if r.error is not None), None)
-    if problem is None:
+    texts, infos = [], []
+    for request in requests:
+        texts.append(request.text)
+        infos.append(request.meta_info)
+        if problem is None:
+            problem = request.error
+    if problem is None and op.expr.form is not None:
         problem = next(filter(None, (_broken_form(op, request) for request in requests)), None)
-    texts = [request.text for request in requests]
     if op.markers is not None:
         parts = [separate(text, op.markers) for text in texts]
         texts, reasoning = [p.text for p in parts], [p.reasoning for p in parts]
@@ -287,7 +291,6 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
         op.taken = True
     if problem is None and op.markers is None:
         ex.prefilled = len(ex.text_)
-    infos = [request.meta_info for request in requests]
     for info in infos:
         ex.family.count(info)
     made = (texts, infos) if op.wanted > 1 else (texts[0], infos[0])
@@ -300,6 +303,13 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
         ex.store(op, *made)
     else:
         ex.fail(op, problem)
+
+
+def _takes_long(op: Operation) -> bool:
+    """Whether to take the texts may be too slow for the engine's thread."""
+    if not isinstance(op.expr.pick, int):
+        return True
+    return op.expr.form is not None and any(_must_check(op, r) for r in op.requests)
 
 
 def _must_check(op: Operation, request: Any) -> bool:

@@ -387,6 +387,8 @@ class SglFunction:
         self, kwargs: dict[str, Any], *, only_options: bool = False
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the function's arguments, the sampling options) of ``kwargs``, both checked."""
+        if not only_options and _OPTION_NAMES.isdisjoint(kwargs):
+            return kwargs, {}
         taken = () if only_options else self.arg_names
         mine = {k: v for k, v in kwargs.items() if k in _OPTION_NAMES and k not in taken}
         options = given(**mine)
@@ -412,7 +414,7 @@ class SglFunction:
         stream: bool,
     ) -> Job:
         """A run with its state, not begun."""
-        if "timeout" in self.arg_names and timeout is not None:
+        if timeout is not None and "timeout" in self.arg_names:
             kwargs, timeout = {**kwargs, "timeout": timeout}, None
         check_timeout(timeout)
         kwargs, defaults = self._split(kwargs)

@@ -18,6 +18,8 @@ from .values import NUMBER_ENDS, JsonForm
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
 
+_APART = frozenset(SUBMIT_OPTIONS)
+
 DTYPE_REGEX = {
     "int": r"[-+]?[0-9]+[ \n]*",
     "float": r"[-+]?[0-9]*\.?[0-9]+[ \n]*",
@@ -46,11 +48,16 @@ def dtype_name(dtype: Any) -> str | None:
 def given(**params: Any) -> dict[str, Any]:
     """The parameters that are not None; lists and dicts copied, so that the caller's stay
     theirs."""
-    return {
-        k: list(v) if isinstance(v, (list, tuple)) else dict(v) if isinstance(v, Mapping) else v
-        for k, v in params.items()
-        if v is not None
-    }
+    return {k: own(v) for k, v in params.items() if v is not None}
+
+
+def own(value: Any) -> Any:
+    """``value``, a list or a dict copied."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def check(params: dict[str, Any]) -> None:
@@ -62,8 +69,8 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    key = tuple((name, value.__class__, value) for name, value in params.items())
-    plain = all(kind in _PLAIN for _, kind, _ in key)
+    key = (*params.items(), *map(type, params.values()))
+    plain = _PLAIN.issuperset(key[len(params) :])
     if plain and key in _good:
         return
     if "n" in params:
@@ -86,7 +93,7 @@ def check(params: dict[str, Any]) -> None:
 
 
 _PLAIN = frozenset((str, int, float, bool))
-_good: set[tuple[tuple[str, type, Any], ...]] = set()
+_good: set[tuple[Any, ...]] = set()
 """Parameters that passed :func:`check`: a ``gen`` in a loop or a branch is made again and again."""
 
 
@@ -127,16 +134,21 @@ def resolve(
     if not global_config.skip_special_tokens_in_output:
         params.setdefault("skip_special_tokens", False)
     params.pop("n", None)
-    options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
+    options: dict[str, Any] = {}
+    if not _APART.isdisjoint(params):
+        options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
     if gen.dtype is not None:
         params["regex"] = DTYPE_REGEX[gen.dtype]
-    own = params.pop("stop", None) or ()
+    its_own = params.pop("stop", None) or ()
+    ids = params.pop("stop_token_ids", None) or ()
+    if not (its_own or ids or stop or stop_token_ids or gen.dtype or gen.form):
+        return params, options
     bare = isinstance(gen.form, JsonForm) and gen.form.bare
     ends = NUMBER_ENDS if bare else DTYPE_STOP.get(gen.dtype, ())
-    stops = [*((own,) if isinstance(own, str) else own), *ends, *stop]
+    stops = [*((its_own,) if isinstance(its_own, str) else its_own), *ends, *stop]
     if stops:
         params["stop"] = list(dict.fromkeys(stops))
-    ids = [*(params.pop("stop_token_ids", None) or ())]
+    ids = [*ids]
     if not params.get("ignore_eos"):
         ids += stop_token_ids
     if ids:

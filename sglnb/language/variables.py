@@ -35,11 +35,6 @@ class VariableTable:
         self.writes: tuple[Write, ...] = ()
         """What was set since the last checkpoint."""
 
-    def expect(self, op: Operation) -> None:
-        """``op`` was queued."""
-        if op.variable is not None:
-            self.pending[op.variable] = op
-
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""
         op.value, op.meta_info = value, meta_info
@@ -51,14 +46,16 @@ class VariableTable:
             self.own[name] = None
             if name in self.lost:
                 self.lost = {n: error for n, error in self.lost.items() if n != name}
-            self.meta_info.pop(name, None)
-            self.forms.pop(name, None)
             form = getattr(op.expr, "form", None)
             if form is not None:
                 self.forms[name] = form
-            self.writes += (Write(name, value, meta_info, form),)
+            elif name in self.forms:
+                del self.forms[name]
             if meta_info is not None:
                 self.meta_info[name] = meta_info
+            elif name in self.meta_info:
+                del self.meta_info[name]
+            self.writes += (Write(name, value, meta_info, form),)
             if self.pending.get(name) is op:
                 del self.pending[name]
 

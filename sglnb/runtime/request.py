@@ -156,7 +156,11 @@ class Request:
 
     @property
     def meta_info(self) -> dict[str, Any]:
-        """Counts and log-probabilities, with SGLang's names."""
+        """Counts and log-probabilities, with SGLang's names.
+
+        ``seconds`` (from arrival to the end, or to now) is what SGLang calls ``e2e_latency``.
+        """
+        seconds = self._seconds or time.monotonic() - self.arrived
         info: dict[str, Any] = {
             "id": self.rid,
             "finish_reason": self._reason,
@@ -164,7 +168,8 @@ class Request:
             "completion_tokens": len(self.ids) - self.prompt_len,
             "cached_tokens": self.cached_tokens or 0,
             "forced_tokens": self.forced_tokens,
-            "e2e_latency": self._seconds or time.monotonic() - self.arrived,
+            "seconds": seconds,
+            "e2e_latency": seconds,
         }
         return info | self.scores.meta_info(self.ids)
 
