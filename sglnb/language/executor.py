@@ -44,6 +44,17 @@ class StreamExecutor(OperationQueue):
         num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
+    text_ = ""
+    role_start = 0
+    role_suffix = ""
+    fork_start_text_pos = 0
+    prefilled = 0
+    """Length of the text that the engine is known to have seen."""
+    body_going = False
+    origin: Checkpoint = START
+    num_api_spec_tokens: int | None = None
+    _forks = 0
+
     def __init__(
         self,
         run: ProgramRun,
@@ -57,28 +68,23 @@ class StreamExecutor(OperationQueue):
     ):
         super().__init__(run, waiting=parent is not None)
         self.sid, self.defaults, self.index = sid, defaults, index
-        self.text_ = ""
         self.images: list[Placed] = []
         """The images of the text, in order."""
         self.messages_: list[dict[str, Any]] = []
-        self.role_start = 0
-        self.role_suffix = ""
-        self.fork_start_text_pos = 0
-        self._forks = 0
-        self.prefilled = 0
-        """Length of the text that the engine is known to have seen."""
-        self.body_going = False
         self.adopted = parent is None
-        self.origin = START
         self.family = family or Family()
         self.family.add(self)
-        self.stream = parent is not None and parent.stream
-        self.arguments: dict[str, Any] = parent.arguments if parent is not None else {}
-        self.num_api_spec_tokens = parent.num_api_spec_tokens if parent is not None else None
-        if parent is not None:
+        parent_id: str | None = None
+        if parent is None:
+            self.stream = False
+            self.arguments: dict[str, Any] = {}
+        else:
+            self.stream = parent.stream
+            self.arguments = parent.arguments
+            self.num_api_spec_tokens = parent.num_api_spec_tokens
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
-        parent_id = parent.sid if parent is not None and parent.run is run else None
+            parent_id = parent.sid if parent.run is run else None
         run.backend.events.emit(StateStarted(sid, run.id, parent_id, index, label))
 
     @property

@@ -36,7 +36,7 @@ from .operation import (
     role_after,
     sort_after_stop,
 )
-from .perform import perform
+from .perform import PERFORM
 from .variables import VariableTable
 from .waiting import Waitable
 
@@ -56,27 +56,30 @@ class OperationQueue(Waitable):
         error_: why the state failed or was stopped, None when it is well.
     """
 
+    # What a state begins with belongs to the class. More than 30 attributes of its own would
+    # make a state twice as slow to make: CPython has fast instances up to that number.
+    cur_role: str | None = None
+    scopes: Mapping[str, int] = NOTHING
+    """Open variable scopes: where in the text each began. Replaced, never changed."""
+    tip: Checkpoint = START
+    """The state after the last operation that is done."""
+    depth = 0
+    """Number of ``with`` blocks that are open."""
+    role_is_old = False
+    """The open role was begun in the state that this one was taken from."""
+    error_: BaseException | None = None
+    _current: Operation | None = None
+    _declared_role: str | None = None
+    """The role that is open at the end of the queue."""
+    _ending = _ended = False
+    _watchers: tuple[Callable[[], None], ...] = ()
+
     def __init__(self, run: ProgramRun, *, waiting: bool):
         self.run = run
         self.lock = threading.RLock()
         self.table = VariableTable(self.lock)
-        self.cur_role: str | None = None
-        self.scopes: Mapping[str, int] = NOTHING
-        """Open variable scopes: where in the text each began. Replaced, never changed."""
-        self.tip: Checkpoint = START
-        """The state after the last operation that is done."""
-        self.depth = 0
-        """Number of ``with`` blocks that are open."""
-        self.role_is_old = False
-        """The open role was begun in the state that this one was taken from."""
-        self.error_: BaseException | None = None
         self._queue: deque[Operation] = deque()
-        self._current: Operation | None = None
         self._busy = waiting
-        self._declared_role: str | None = None
-        """The role that is open at the end of the queue."""
-        self._ending = self._ended = False
-        self._watchers: tuple[Callable[[], None], ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -201,7 +204,8 @@ class OperationQueue(Waitable):
                     continue
                 op.mark = self.tip
                 try:
-                    perform(self, op)
+                    if PERFORM[type(op.expr)](self, op):
+                        self._settle(op)
                 except RequestAborted as problem:
                     self.stop(op, problem)
                     self._settle(op)
@@ -226,7 +230,8 @@ class OperationQueue(Waitable):
                 return None
             return self._queue.popleft()
         self._busy = False
-        self.tell()
+        if self._cond is not None:
+            self.tell()
         return None
 
     def _rest(self) -> None:

@@ -14,6 +14,7 @@ from .images import parts, placeholder
 from .ir import (
     SglAwait,
     SglConstantText,
+    SglExpr,
     SglFork,
     SglGen,
     SglImage,
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
     from .executor import StreamExecutor
 
 
-def perform(ex: StreamExecutor, op: Operation) -> None:
-    """Do ``op``, or start it if it takes a request. Raises what goes wrong."""
-    _ACTIONS[type(op.expr)](ex, op)
-
-
 def _time_out(op: Operation, timeout: float) -> None:
     op.owner.halt_operation(op, TimeoutError(f"it took more than {timeout:g} s"))
 
@@ -50,28 +46,28 @@ def _time_out(op: Operation, timeout: float) -> None:
 # -- text, roles and variables: done at once -----------------------------------------------
 
 
-def _constant(ex: StreamExecutor, op: Operation) -> None:
+def _constant(ex: StreamExecutor, op: Operation) -> bool:
     with ex.lock:
         ex.text_ += op.expr.value
-    ex.complete(op)
+    return True
 
 
-def _image(ex: StreamExecutor, op: Operation) -> None:
+def _image(ex: StreamExecutor, op: Operation) -> bool:
     ex.append_image(op.expr.image, placeholder(ex.run.backend))
-    ex.complete(op)
+    return True
 
 
-def _role_begin(ex: StreamExecutor, op: Operation) -> None:
+def _role_begin(ex: StreamExecutor, op: Operation) -> bool:
     previous = ex.messages_[-1]["role"] if ex.messages_ else None
     prefix, suffix = ex.run.template.around(op.expr.role, previous)
     with ex.lock:
         ex.text_ += prefix
         ex.cur_role = op.expr.role
         ex.role_start, ex.role_suffix = len(ex.text_), suffix
-    ex.complete(op)
+    return True
 
 
-def _role_end(ex: StreamExecutor, op: Operation) -> None:
+def _role_end(ex: StreamExecutor, op: Operation) -> bool:
     if ex.cur_role == op.expr.role:  # else a stop has dropped its beginning
         with ex.lock:
             content = parts(ex.text_, ex.images, ex.role_start)
@@ -80,28 +76,28 @@ def _role_end(ex: StreamExecutor, op: Operation) -> None:
             ex.messages_.append({"role": op.expr.role, "content": content})
             ex.text_ += ex.role_suffix
             ex.cur_role = None
-    ex.complete(op)
+    return True
 
 
-def _scope_begin(ex: StreamExecutor, op: Operation) -> None:
+def _scope_begin(ex: StreamExecutor, op: Operation) -> bool:
     with ex.lock:
         ex.scopes = {**ex.scopes, op.expr.name: len(ex.text_)}
-    ex.complete(op)
+    return True
 
 
-def _scope_end(ex: StreamExecutor, op: Operation) -> None:
+def _scope_end(ex: StreamExecutor, op: Operation) -> bool:
     if op.expr.name not in ex.scopes:
         raise RequestAborted("a stop has dropped the scope's beginning")
     with ex.lock:
         text = ex.text_[ex.scopes[op.expr.name] :]
         ex.scopes = {name: start for name, start in ex.scopes.items() if name != op.expr.name}
     ex.store(op, text)
-    ex.complete(op)
+    return True
 
 
-def _set_variable(ex: StreamExecutor, op: Operation) -> None:
+def _set_variable(ex: StreamExecutor, op: Operation) -> bool:
     ex.store(op, op.expr.value, op.expr.meta_info)
-    ex.complete(op)
+    return True
 
 
 def _variable(ex: StreamExecutor, op: Operation) -> None:
@@ -163,12 +159,12 @@ def _when(
     look()
 
 
-def _fork(ex: StreamExecutor, op: Operation) -> None:
+def _fork(ex: StreamExecutor, op: Operation) -> bool:
     if op.expr.number > 1:
         _send_hint(ex)
     for child in op.expr.children:
         child.adopt(ex)
-    ex.complete(op)
+    return True
 
 
 def _send_hint(ex: StreamExecutor) -> None:
@@ -220,17 +216,17 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
             on_update=partial(_on_update, ex, op, i),
             **options,
         )
-        _note(ex, op, i, request)
+        if len(op.requests) == i:
+            _note(ex, op, i, request)
         if op.done or op.halted is not None or op.stamp < run.stops:
             request.abort()
 
 
 def _note(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """Remember the request for text ``i``: news of it can come before ``submit`` returns."""
-    if len(op.requests) == i:
-        with ex.lock:
-            if len(op.requests) == i:
-                op.requests.append(request)
+    with ex.lock:
+        if len(op.requests) == i:
+            op.requests.append(request)
 
 
 def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
@@ -243,18 +239,21 @@ def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
 
 def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """On the engine's thread: quick, and nothing is raised."""
-    _note(ex, op, i, request)
+    if len(op.requests) == i:
+        _note(ex, op, i, request)
     if not request.done:
         ex.updated()
         return
     problem = request.error
     broken = problem is not None and not isinstance(problem, RequestAborted)
     with ex.lock:
-        complete = len(op.requests) == op.wanted and all(r.done for r in op.requests)
+        complete = op.wanted == 1 or (
+            len(op.requests) == op.wanted and all(r.done for r in op.requests)
+        )
         if op.done or op.over or not (complete or broken):
             return
         op.over = True
-    if complete and _takes_long(op):
+    if complete and not op.expr.plain and _takes_long(op):
         ex.run.dispatcher.post(partial(_finish_gen, ex, op))
     else:
         _finish_gen(ex, op, problem if broken else None)
@@ -277,13 +276,14 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
         infos.append(request.meta_info)
         if problem is None:
             problem = request.error
-    if problem is None and op.expr.form is not None:
+    if problem is None and not op.expr.plain:
         problem = next(filter(None, (_broken_form(op, request) for request in requests)), None)
     if op.markers is not None:
         parts = [separate(text, op.markers) for text in texts]
         texts, reasoning = [p.text for p in parts], [p.reasoning for p in parts]
         op.reasoning = reasoning if op.wanted > 1 else reasoning[0]
-    text = _picked(op.expr.pick, texts, problem)
+    pick = op.expr.pick
+    text = texts[0] if pick == 0 else _picked(pick, texts, problem)
     with ex.lock:
         if op.done:
             return
@@ -307,9 +307,7 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
 
 def _takes_long(op: Operation) -> bool:
     """Whether to take the texts may be too slow for the engine's thread."""
-    if not isinstance(op.expr.pick, int):
-        return True
-    return op.expr.form is not None and any(_must_check(op, r) for r in op.requests)
+    return not isinstance(op.expr.pick, int) or any(_must_check(op, r) for r in op.requests)
 
 
 def _must_check(op: Operation, request: Any) -> bool:
@@ -341,13 +339,13 @@ def _picked(pick: int | Callable[[list[str]], int], texts: list[str], problem: A
     return texts[index]
 
 
-def _separate(ex: StreamExecutor, op: Operation) -> None:
+def _separate(ex: StreamExecutor, op: Operation) -> bool:
     """The generation before it has done the work."""
     gen = op.source
     if gen.reasoning is None:
         raise gen.error or RequestAborted("the run was stopped")
     ex.store(op, gen.reasoning)
-    ex.complete(op)
+    return True
 
 
 def _select(ex: StreamExecutor, op: Operation) -> None:
@@ -425,7 +423,7 @@ def _finish_select(
     ex.complete(op)
 
 
-_ACTIONS = {
+PERFORM: dict[type[SglExpr], Callable[[StreamExecutor, Operation], bool | None]] = {
     SglConstantText: _constant,
     SglImage: _image,
     SglGen: _gen,
@@ -440,3 +438,6 @@ _ACTIONS = {
     SglSetVariable: _set_variable,
     SglFork: _fork,
 }
+"""What does an operation, or starts it if it takes a request, by the kind of its expression. It
+returns True if that was all; else the operation is completed later (or was meanwhile). What goes
+wrong is raised."""

@@ -132,7 +132,8 @@ class ProgramRun(Waitable):
             if not self.active and self.failure is None:  # else a join or a reader told of it
                 self.failure = executor.error_
                 self._error = self._error or error
-        self._end_if_over()
+        if not self.active:
+            self._end_if_over()
 
     def _end_if_over(self) -> None:
         with self.lock:

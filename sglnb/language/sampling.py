@@ -69,8 +69,8 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    key = (*params.items(), *map(type, params.values()))
-    plain = _PLAIN.issuperset(key[len(params) :])
+    kinds = tuple(map(type, params.values()))
+    plain, key = _PLAIN.issuperset(kinds), (kinds, *params.items())
     if plain and key in _good:
         return
     if "n" in params:
