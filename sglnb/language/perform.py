@@ -47,8 +47,7 @@ def _time_out(op: Operation, timeout: float) -> None:
 
 
 def _constant(ex: StreamExecutor, op: Operation) -> bool:
-    with ex.lock:
-        ex.text_ += op.expr.value
+    ex.text_ += op.expr.value  # one assignment, and only who does the queue makes it: no lock
     return True
 
 
@@ -216,17 +215,17 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
             on_update=partial(_on_update, ex, op, i),
             **options,
         )
-        if len(op.requests) == i:
-            _note(ex, op, i, request)
+        _note(ex, op, i, request)
         if op.done or op.halted is not None or op.stamp < run.stops:
             request.abort()
 
 
 def _note(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """Remember the request for text ``i``: news of it can come before ``submit`` returns."""
-    with ex.lock:
-        if len(op.requests) == i:
-            op.requests.append(request)
+    if len(op.requests) == i:
+        with ex.lock:
+            if len(op.requests) == i:
+                op.requests.append(request)
 
 
 def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
@@ -239,14 +238,15 @@ def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
 
 def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """On the engine's thread: quick, and nothing is raised."""
-    if len(op.requests) == i:
-        _note(ex, op, i, request)
     if not request.done:
+        _note(ex, op, i, request)
         ex.updated()
         return
     problem = request.error
     broken = problem is not None and not isinstance(problem, RequestAborted)
     with ex.lock:
+        if len(op.requests) == i:
+            op.requests.append(request)
         complete = op.wanted == 1 or (
             len(op.requests) == op.wanted and all(r.done for r in op.requests)
         )
