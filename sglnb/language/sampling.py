@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConstraintError
 from ..runtime.arguments import number
+from ..runtime.constraints.syntax import check_regex
 from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
@@ -77,10 +76,7 @@ def check(params: dict[str, Any]) -> None:
         probe.setdefault("max_new_tokens", max(least, 128))
     SamplingParams.of(probe)
     if "regex" in probe:
-        try:
-            re.compile(probe["regex"])
-        except re.error as error:
-            raise ConstraintError(f"regex: {error}: {probe['regex']!r}") from None
+        check_regex(probe["regex"])
     if plain and len(_good) < 1000:
         _good.add(key)
 
