@@ -156,7 +156,9 @@ class Request:
 
     @property
     def meta_info(self) -> dict[str, Any]:
-        """Counts and log-probabilities, with SGLang's names."""
+        """Counts and log-probabilities, with SGLang's names; ``forced_tokens`` and ``seconds``, its
+        ``e2e_latency``, are ours."""
+        seconds = self._seconds or time.monotonic() - self.arrived
         info: dict[str, Any] = {
             "id": self.rid,
             "finish_reason": self._reason,
@@ -164,7 +166,8 @@ class Request:
             "completion_tokens": len(self.ids) - self.prompt_len,
             "cached_tokens": self.cached_tokens or 0,
             "forced_tokens": self.forced_tokens,
-            "e2e_latency": self._seconds or time.monotonic() - self.arrived,
+            "e2e_latency": seconds,
+            "seconds": seconds,
         }
         return info | self.scores.meta_info(self.ids)
 
