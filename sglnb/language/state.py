@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from . import display
+from .calls import run_calls
 from .executor import StreamExecutor
 from .group import ProgramStateGroup
 from .images import for_api
@@ -126,6 +127,16 @@ class ProgramState:
             GenerationError, UnknownVariable: as :meth:`get_var`.
         """
         return self.stream_executor.get_value(name)
+
+    def call(self, name: str) -> Any:
+        """Run the call that ``gen(name, tools=...)`` wrote, waited for, and give its result; of
+        several calls a list of results, in their order.
+
+        Raises:
+            Exception: what the tool raises, with the call as a note.
+            TypeError: the variable is no call. Else as :meth:`value`.
+        """
+        return run_calls(self.value(name))
 
     def set_var(self, name: str, value: Any) -> None:
         """Set a variable; no text is appended."""
