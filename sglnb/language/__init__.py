@@ -18,6 +18,7 @@ from .api import (
     video,
 )
 from .backend import Backend, get_default_backend, set_default_backend
+from .calls import Call
 from .cell import finish_run, start_state, wait_run
 from .choices import (
     ChoicesDecision,
@@ -46,15 +47,19 @@ from .ir import (
 from .placeholders import SglArgument
 from .program import SglFunction, function
 from .state import ProgramState
+from .tool_text import describe_tools, tool_schema
 from .trace_graph import Trace
 from .trace_node import TraceError
+from .typed_expression import Expression
 
 __all__ = [
     "Backend",
     "BranchError",
+    "Call",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
     "CompiledFunction",
+    "Expression",
     "GenerationAborted",
     "GenerationError",
     "ProgramState",
@@ -79,6 +84,7 @@ __all__ = [
     "assistant",
     "assistant_begin",
     "assistant_end",
+    "describe_tools",
     "finish_run",
     "function",
     "gen",
@@ -94,6 +100,7 @@ __all__ = [
     "system_begin",
     "system_end",
     "token_length_normalized",
+    "tool_schema",
     "unconditional_likelihood_normalized",
     "user",
     "user_begin",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import json
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from ..errors import ConstraintError
 from ..runtime.constraints.grammar import matches
+from ..runtime.constraints.literals import has_fields
 from ..runtime.constraints.signatures import Function, read_function
 from ..runtime.constraints.tools import ToolSet, arguments_type
 from ..runtime.constraints.types import read_json, read_value, type_name
@@ -62,12 +64,28 @@ class Call:
             other.arguments,
         )
 
-    __hash__ = None  # its arguments may change
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __repr__(self) -> str:
         places = {p.name for p in self._signature.parameters if p.kind is p.kind.POSITIONAL_ONLY}
-        parts = (f"{v!r}" if k in places else f"{k}={v!r}" for k, v in self.arguments.items())
+        given = {name: as_source(value) for name, value in self.arguments.items()}
+        parts = (v if k in places else f"{k}={v}" for k, v in given.items())
         return f"{self.name}({', '.join(parts)})"
+
+
+def as_source(value: Any) -> str:
+    """``value`` as Python source: its ``repr``, save that members of enums are ``Colour.RED``."""
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if type(value) in (list, set) and value:
+        inner = ", ".join(map(as_source, value))
+        return f"[{inner}]" if type(value) is list else f"{{{inner}}}"
+    if type(value) is tuple:
+        return f"({', '.join(map(as_source, value))}{',' * (len(value) == 1)})"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{as_source(k)}: {as_source(v)}' for k, v in value.items())}}}"
+    return repr(value)
 
 
 class CallForm:
@@ -116,13 +134,13 @@ def _parts(tools: ToolSet, text: str) -> Iterator[str]:
             yield text[at:end]
             at = end + len(", ")
     else:
-        begin, _ = tools.when
+        begin, after = tools.when
         at = text.find(begin)
         while at >= 0:
             at += len(begin) + text.startswith("\n", at + len(begin))
             end = _end(text, at)
             yield text[at:end]
-            at = text.find(begin, end)
+            at = text.find(begin, text.index(after, end) + len(after))
 
 
 def _end(text: str, at: int) -> int:
@@ -162,9 +180,10 @@ def _make(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     call of it when there are calls inside."""
     if isinstance(function, partial) and function.func is _call:
         return function(*args, **kwargs)
-    if any(map(_has_calls, (*args, *kwargs.values()))):
-        return _call(read_function(function, "tools"), *args, **kwargs)
-    return function(*args, **kwargs)
+    if not inspect.isclass(function) or not has_fields(function):
+        return function(*args, **kwargs)  # such as date.fromisoformat
+    made = _call(read_function(function, "tools"), *args, **kwargs)
+    return made if _has_calls(made.arguments) else made()
 
 
 def _call(function: Function, *args: Any, **kwargs: Any) -> Call:

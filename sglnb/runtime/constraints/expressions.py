@@ -135,6 +135,10 @@ def _is_type(given: Any) -> bool:
     )
 
 
+def _index(inside: Any) -> tuple[Any, ...]:
+    return (text("["), inside, text("]"))
+
+
 class ExpressionGrammar(PythonGrammar):
     """The rules of expressions over ``variables`` (types by name) and ``functions``."""
 
@@ -170,15 +174,15 @@ class ExpressionGrammar(PythonGrammar):
         outer = typing.get_origin(plain) or plain
         if typing.is_typeddict(plain):
             items = typeddict_items(plain).items()
-            return [((text(f"[{text(k)}]"),), hint) for k, (hint, required) in items if required]
+            return [(_index(text(text(k))), hint) for k, (hint, required) in items if required]
         if outer is list and inner:
-            return [((text("["), int, text("]")), inner[0])]
+            return [(_index(int), inner[0])]
         if outer is dict and inner:
-            return [((text("["), inner[0], text("]")), inner[1])]
+            return [(_index(inner[0]), inner[1])]
         if outer is tuple and inner:
             if inner[-1] is Ellipsis:
-                return [((text("["), int, text("]")), inner[0])]
-            return [((text(f"[{i}]"),), one) for i, one in enumerate(inner)]
+                return [(_index(int), inner[0])]
+            return [(_index(text(str(i))), one) for i, one in enumerate(inner)]
         found = attributes(plain, "scope")
         return [((text(f".{name}"),), hint) for name, hint in found.items() if is_name(name)]
 
@@ -203,7 +207,8 @@ class ExpressionGrammar(PythonGrammar):
         for name, given in self.variables.items():
             certain = without_none(given)
             if certain is not None and fits(certain, kind) and not fits(given, kind):
-                add(symbol, text(f"{name} if {name} is not None else "), symbol)
+                there = (text(name), text(" if "), text(name), text(" is not None"))
+                add(symbol, *there, text(" else "), symbol)
 
     def _either(self, symbol: Symbol, kind: Any, level: Any) -> None:
         add = self.rules.add
@@ -246,7 +251,7 @@ class ExpressionGrammar(PythonGrammar):
         for name, given in self.variables.items():
             if without_none(given) is not None:
                 for sign in (" is None", " is not None"):
-                    self.rules.add(symbol, text(f"{name}{sign}"))
+                    self.rules.add(symbol, text(name), text(sign))
 
     def _sum(self, symbol: Symbol, kind: Any, level: Any) -> None:
         if kind in ops.NUMBERS:

@@ -139,11 +139,12 @@ class Literals:
         if outer in _DICTS:
             key, value = inner or (Any, Any)
             item = Symbol("pair", self._grammar.number(unbound(kind)), symbol.depth)
-            # A key has to be hashable: of Any there are only texts.
-            key = self._grammar.value(str if key is Any else key, depth, what)
+            key = self._grammar.value(self._hashable(key, what), depth, what)
             add(item, key, text(": "), self._grammar.value(value, depth, what))
         else:
-            item = self._grammar.value(inner[0] if inner else Any, depth, what)
+            one = inner[0] if inner else Any
+            one = self._hashable(one, what) if outer is set else one
+            item = self._grammar.value(one, depth, what)
         opening, closing = {set: "{}", tuple: "()"}.get(outer, "{}" if outer in _DICTS else "[]")
         least, most = self._sizes(kind, what)
         if least == 0 and outer is not set:
@@ -154,6 +155,18 @@ class Literals:
         if most is None or most >= first:
             more = Repeat((text(", "), item), first - 1, None if most is None else most - 1)
             add(symbol, text(opening), item, more, text(closing))
+
+    def _hashable(self, kind: Any, what: str) -> Any:
+        """``kind`` for an item of a set or a key; of Any there are only texts."""
+        for one in members(kind):
+            plain = unbound(one)
+            outer = typing.get_origin(plain) or plain
+            if outer is tuple:
+                for part in typing.get_args(plain):
+                    self._hashable(part, what)
+            elif getattr(outer, "__hash__", None) is None or typing.is_typeddict(plain):
+                raise ConstraintError(f"{what}: a {type_name(one)} cannot be in a set or a key")
+        return str if kind is Any else kind
 
     def _sizes(self, kind: Any, what: str) -> tuple[int, int | None]:
         """Least and greatest number of items."""
@@ -179,7 +192,7 @@ class Literals:
 
     def _add_object(self, symbol: Symbol, kind: Any, plain: type, what: str) -> None:
         """An object, if there is a way to write one."""
-        if _has_fields(plain):
+        if has_fields(plain):
             self._grammar.name_of_class(plain, what)
             call = self._grammar.call(read_function(plain, what), symbol.depth)
             self._rules.add(symbol, call)
@@ -189,11 +202,8 @@ class Literals:
         elif plain is datetime.timedelta:
             call, inside = "timedelta", f'"seconds=" {self.numbers[float]}'
         elif plain in _FROM_TEXT or issubclass(plain, _OF_TEXT):
-            schema = json.loads(schema_of(kind, what))
-            if "path" in schema.get("format", ""):
-                del schema["format"]
             call = _FROM_TEXT.get(plain, plain.__name__)
-            inside = prepare_part(json.dumps(schema), what)
+            inside = prepare_part(schema_of(kind, what), what)
         else:
             return
         self._grammar.name_of_class(plain, what)
@@ -213,7 +223,9 @@ def prepare_part(schema: str, what: str) -> str:
         raise ConstraintError(str(error).partition("; lenient=True")[0]) from None
 
 
-def _has_fields(kind: type) -> bool:
+def has_fields(kind: type) -> bool:
+    """Whether objects of a class are written as its constructor with the fields: dataclasses,
+    pydantic models, named tuples."""
     return (
         dataclasses.is_dataclass(kind)
         or issubclass(kind, pydantic.BaseModel)

@@ -152,8 +152,8 @@ class PythonGrammar:
             place, name, only = (Symbol(label, at, depth) for label in ("place", "name", "first"))
             comma = (text(", "),) if i else ()
             if p.kind is not POSITIONAL_ONLY:
-                add(name, text(f", {p.name}{equals}"), value, names)
-                add(only, text(f"{p.name}{equals}"), value, names)
+                add(name, text(", "), text(p.name), text(equals), value, names)
+                add(only, text(p.name), text(equals), value, names)
             if not p.required:
                 add(name, names)
                 add(only, first)

@@ -36,7 +36,9 @@ Item = Symbol | Repeat | str
 
 
 def text(literal: str) -> str:
-    """A terminal for exactly this text."""
+    """A terminal for exactly this text. One word or sign each: the lexer takes the longest
+    terminal that goes on, so ``", day="`` beside ``", "`` would hide a ``date(`` behind it.
+    """
     return json.dumps(literal, ensure_ascii=False)
 
 

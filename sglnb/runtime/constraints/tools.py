@@ -143,8 +143,8 @@ def tool_set(
         return tools
     functions = tools.items() if isinstance(tools, Mapping) else enumerate(tools)
     key = tuple((name, Same(function)) for name, function in functions)
-    begin = when if when is None or isinstance(when, str) else tuple(when)
-    return _remembered(type(tools), key, style, begin, max_calls)
+    tag = None if when is None else _tag(when)
+    return _remembered(type(tools), key, style, tag, max_calls)
 
 
 @lru_cache(maxsize=64)

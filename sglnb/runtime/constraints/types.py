@@ -13,6 +13,7 @@ from typing import Any
 import typing_extensions
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from sglnb.errors import ConstraintError
 
@@ -87,6 +88,9 @@ def _adapter(kind: Any, name: str) -> TypeAdapter:
         raise ConstraintError(
             f"{name}: {type_name(kind)} has no JSON: {_first_line(error)}"
         ) from None
+    except SchemaError as error:
+        why = " ".join(str(error).replace("^", "").split())
+        raise ConstraintError(f"{name}: {type_name(kind)} has no JSON: {why}") from None
     except NameError as error:
         raise ConstraintError(
             f"{name}: {type_name(kind)} refers to what is not there: {error}"
@@ -113,6 +117,8 @@ def _closed(root: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, dict):
             return value
         out = {k: v if k in ("default", "const", "enum") else copy(v) for k, v in value.items()}
+        if str(out.get("format", "")).endswith("path"):
+            del out["format"]  # any text may be one
         if out.get("type") == "object" and isinstance(out.get("properties"), dict):
             out.setdefault("additionalProperties", False)
         if isinstance(out.get("oneOf"), list) and isinstance(out.get("discriminator"), dict):
