@@ -54,6 +54,7 @@ bench: $(VENV)/.ready  ## benchmarks, each a ratio of two sides in one run
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/language.py
 	$(BIN)/python benchmarks/engine_cpu.py
 
 lint: $(VENV)/.ready  ## style

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from .batch import rows_of
 from .errors import Where
 from .prefix import same_in_all
+from .table import given_rows
 from .trace_graph import Trace
 from .trace_node import Node
 
@@ -80,7 +80,7 @@ class AdviceReport:
 
 def advise(trace: Trace, rows: Any, least: int) -> AdviceReport:
     """See :meth:`Trace.advice`."""
-    table = [] if rows is None else rows_of(rows, trace.parameters)
+    table = [] if rows is None else given_rows(rows, trace.parameters, False).listed()
     found: dict[Any, Advice] = {}
     shared = 0
     for state in trace.states:

@@ -120,6 +120,13 @@ def run_calls(value: Any) -> Any:
     return value if value is None else value()
 
 
+async def await_calls(result: Any) -> Any:
+    """What :func:`run_calls` gave, with the coroutines in it awaited one after another."""
+    if isinstance(result, list):
+        return [await await_calls(one) for one in result]
+    return await result if inspect.iscoroutine(result) else result
+
+
 # -- from a text to calls -------------------------------------------------------------------
 
 

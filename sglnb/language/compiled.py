@@ -29,11 +29,12 @@ class CompiledFunction(SglFunction):
     """
 
     def __init__(self, program: SglFunction, backend: Backend | None = None):
-        super().__init__(program.func, program.bind_arguments)
+        super().__init__(program.func, program.num_api_spec_tokens, program.bind_arguments)
         self.backend = backend
         self.graph: Trace = trace_program(program, backend=backend)
         stopped = self.graph.stopped
-        if stopped is not None and (stopped.on == "variable" or not self.graph.arguments):
+        hopeless = self.is_async or not self.graph.arguments
+        if stopped is not None and (stopped.on == "variable" or hopeless):
             raise TraceError(self.__name__, stopped)
 
     def run(self, *args: Any, backend: Backend | None = None, **kwargs: Any) -> ProgramState:
@@ -45,6 +46,12 @@ class CompiledFunction(SglFunction):
         """
         return super().run(*args, backend=backend or self.backend, **kwargs)
 
+    async def run_async(
+        self, *args: Any, backend: Backend | None = None, **kwargs: Any
+    ) -> ProgramState:
+        """As :meth:`SglFunction.run_async`."""
+        return await super().run_async(*args, backend=backend or self.backend, **kwargs)
+
     def run_batch(self, *args: Any, backend: Backend | None = None, **kwargs: Any) -> Any:
         """As :meth:`SglFunction.run_batch`."""
         return super().run_batch(*args, backend=backend or self.backend, **kwargs)
@@ -55,7 +62,7 @@ class CompiledFunction(SglFunction):
 
     def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
         executor = state.stream_executor
-        inspect.signature(self.func).bind(state, *args, **{**self.bind_arguments, **kwargs})
+        inspect.signature(self.func).bind(state, *args, **kwargs)
         trace = trace_program(self, args, kwargs, backend=executor.run.backend, holes=False)
         if trace.stopped is not None:
             raise TraceError(self.__name__, trace.stopped)

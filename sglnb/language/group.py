@@ -9,7 +9,8 @@ from ..errors import SglError
 from ..events import StateJoined
 from .errors import BranchError
 from .images import as_expression, parts
-from .ir import SglExpr, SglSetVariable
+from .ir import SglExpr, SglExprList, SglSetVariable
+from .reading import Steps, everything, wait
 from .values import EachForm
 
 if TYPE_CHECKING:
@@ -73,10 +74,13 @@ class ProgramStateGroup:
             BranchError: a branch failed and ``on_error`` is "raise".
             ValueError: an unknown ``mode`` or ``on_error``.
         """
+        wait(self._joining(mode, on_error))
+
+    def _joining(self, mode: str, on_error: str) -> Steps[None]:
         check_join(mode, on_error)
         executors = [state.stream_executor for state in self.states]
         for ex in executors:
-            ex.sync()
+            yield from everything(ex)
         self.errors = [ex.error_ for ex in executors]
         if mode == "gather_variable":
             self._gather()
@@ -103,6 +107,7 @@ class ProgramStateGroup:
     def _gather(self) -> None:
         executors = [state.stream_executor for state in self.states]
         names = dict.fromkeys(name for ex in executors for name in ex.table.own)
+        found = []
         for name in names:
             mine = [ex if name in ex.table.own else None for ex in executors]
             values = [ex.variables[name] if ex else None for ex in mine]
@@ -110,7 +115,9 @@ class ProgramStateGroup:
             known = metas if any(m is not None for m in metas) else None
             forms = [ex.table.forms.get(name) if ex else None for ex in mine]
             form = EachForm(forms) if any(f is not None for f in forms) else None
-            self.src_state.stream_executor.submit(SglSetVariable(name, values, known, form))
+            found.append(SglSetVariable(name, values, known, form))
+        if found:
+            self.src_state.stream_executor.submit(SglExprList(found))
 
     def _end(self) -> None:
         for state in self.states:

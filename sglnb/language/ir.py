@@ -96,10 +96,20 @@ class SglExprList(SglExpr):
         return f"ExprList({self.expr_list!r})"
 
 
+def flatten(expr: SglExpr) -> list[SglExpr]:
+    """The expressions of a (nested) list, in order."""
+    if not isinstance(expr, SglExprList):
+        return [expr]
+    out: list[SglExpr] = []
+    for part in expr.expr_list:
+        out.extend(flatten(part))
+    return out
+
+
 class SglGen(SglExpr):
     """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
     from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``form`` makes a value of
-    the text."""
+    the text; ``pick`` tells which of n texts the state goes on with."""
 
     def __init__(
         self,
@@ -108,15 +118,43 @@ class SglGen(SglExpr):
         dtype: str | None = None,
         where: Where = None,
         form: Form | None = None,
+        pick: int | Callable[[list[str]], int] = 0,
+        timeout: float | None = None,
     ):
         self.name = name
         self.form = form
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
+        self.pick = pick
+        self.timeout = timeout
         self.where = where or caller()
 
     def __repr__(self) -> str:
         return f"Gen({self.name!r})"
+
+
+class SglSeparateReasoning(SglExpr):
+    """Take the reasoning out of the text of ``expr``, the ``gen`` before it, and keep it as
+    variable ``name``."""
+
+    def __init__(self, model_type: str | tuple[str, str], expr: SglGen):
+        self.model_type = model_type
+        self.expr = expr
+        self.name = self.process_name_for_reasoning(expr.name)
+
+    @staticmethod
+    def process_name_for_reasoning(name: str | None) -> str:
+        """The name of the variable with the reasoning of variable ``name``.
+
+        Raises:
+            ValueError: there is no name.
+        """
+        if not name:
+            raise ValueError("separate_reasoning: the gen needs a name, or nobody could read it")
+        return f"{name}_reasoning_content"
+
+    def __repr__(self) -> str:
+        return f"SeparateReasoning(model_type={self.model_type}, name={self.name})"
 
 
 class SglSelect(SglExpr):
@@ -147,8 +185,25 @@ class SglImage(SglExpr):
         self.image = image
         self.where = where or caller()
 
+    @property
+    def path(self) -> str:
+        """The image's label: the name of its file, if it was one."""
+        return self.image.label
+
     def __repr__(self) -> str:
         return f"Image({self.image.label!r})"
+
+
+class SglVideo(SglExprList):
+    """A video: its frames, one after another."""
+
+    def __init__(self, path: Any, frames: list[SglImage]):
+        super().__init__(list(frames))
+        self.path = path
+        self.num_frames = len(frames)
+
+    def __repr__(self) -> str:
+        return f"Video({self.num_frames} frames)"
 
 
 class SglVariable(SglExpr):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import EngineError
-from .backend import Backend, check_backend, get_default_backend
+from .backend import Backend, as_backend, get_default_backend
 from .placeholders import SglArgument
 from .trace_graph import Trace
 from .trace_node import Constant
@@ -31,7 +31,7 @@ Pins = WeakKeyDictionary
 
 def cache(program: SglFunction, backend: Backend | None) -> int:
     """Compute the prefix now and wait for it; its number of tokens."""
-    backend = get_default_backend() if backend is None else check_backend(backend)
+    backend = get_default_backend() if backend is None else as_backend(backend)
     known = prefix_of(program, backend)
     if not known.text:
         return 0
@@ -56,7 +56,7 @@ def cache(program: SglFunction, backend: Backend | None) -> int:
 
 def pin(program: SglFunction, backend: Backend | None, pins: Pins) -> int:
     """Pin the prefix; what the program had pinned there before is let go."""
-    backend = get_default_backend() if backend is None else check_backend(backend)
+    backend = get_default_backend() if backend is None else as_backend(backend)
     if not hasattr(getattr(backend, "cache", None), "pin"):
         raise TypeError(
             f"backend: {type(backend).__name__} cannot keep a prefix in its cache; "
@@ -92,12 +92,13 @@ def prefix_of(program: SglFunction, backend: Backend) -> Constant:
 def cache_for_rows(
     program: SglFunction,
     run: ProgramRun,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]] | None,
     options: dict[str, Any],
 ) -> None:
     """Send the prefix of a batch ahead of its rows, if that is worth it. Does not wait: rows
-    that come while it is computed are held back by the engine until they can use it."""
-    if len(rows) < 2:
+    that come while it is computed are held back by the engine until they can use it. ``rows`` is
+    None when they are not known ahead."""
+    if rows is None or len(rows) < 2 or program.is_async:
         return
     trace = trace_rows(program, rows, run.backend)
     with suppress(ValueError, EngineError):  # only a hint: what is wrong is told by the rows

@@ -18,8 +18,9 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
     as_expr,
+    flatten,
 )
-from .operation import flatten, role_after
+from .operation import role_after
 from .placeholders import (
     SglArgument,
     SglImageArgument,
@@ -48,6 +49,7 @@ class Recorder:
         self.own: dict[str, None] = {}
         """Names that were set here, not in the state this one was forked from."""
         self.failed = False
+        self.depth = 0
 
     def __getattr__(self, name: str) -> Any:
         """All else that an executor has is known only in a run."""
@@ -57,7 +59,7 @@ class Recorder:
 
     # -- what states call ------------------------------------------------------------------
 
-    def submit(self, value: Any, *, closing: bool = False) -> None:
+    def submit(self, value: Any, *, step: bool = True, closing: bool = False) -> None:
         """Write down an expression or a text."""
         if closing:
             return  # the body is on its way out

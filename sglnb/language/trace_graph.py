@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .backend import Backend, get_default_backend
-from .chat_template import ChatTemplate, chat_template_of
+from .chat_template import ChatTemplate, template_of
 from .images import placeholder as image_placeholder
 from .trace_node import CONSTANT, Constant, Node, Stop, TracedState
 
@@ -67,7 +67,7 @@ class Trace:
     @property
     def template(self) -> ChatTemplate:
         """The chat template of the backend."""
-        return chat_template_of(self._used_backend.tokenizer)
+        return template_of(self._used_backend)
 
     @property
     def prefix(self) -> str:
@@ -100,8 +100,12 @@ class Trace:
         return node.text
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of ``text`` by the backend's tokenizer."""
-        return len(self._used_backend.tokenizer.encode(text)) if text else 0
+        """Tokens of ``text`` by the backend's tokenizer; a token for four characters where it has
+        none."""
+        tokenizer = self._used_backend.tokenizer
+        if tokenizer is None:
+            return len(text) // 4
+        return len(tokenizer.encode(text)) if text else 0
 
     def advice(self, rows: Any = None, *, least: int = 8) -> AdviceReport:
         """What could be written earlier, so that more of the prompt is shared between runs.

@@ -19,6 +19,33 @@ class TraceState(ProgramState):
         group = super().fork(size)
         return TraceGroup([TraceState(branch.stream_executor) for branch in group], self)
 
+    def get_var(self, name: str, timeout: float | None = None) -> Any:
+        """The placeholder of a variable, or what it was set to."""
+        return self.stream_executor.get_var(name)
+
+    def get_meta_info(self, name: str, timeout: float | None = None) -> Any:
+        """A placeholder for what the engine will say."""
+        return self.stream_executor.get_meta_info(name)
+
+    def sync(self) -> None:
+        """Nothing is under way."""
+        self.stream_executor.sync()
+
+    def at(self, name: str) -> Any:
+        """Known only in a run, as all that goes back."""
+        return self._goes_back()
+
+    def before(self, name: str) -> Any:
+        """Known only in a run."""
+        return self._goes_back()
+
+    def undo(self, n: int = 1) -> None:
+        """Known only in a run."""
+        return self._goes_back()
+
+    def _goes_back(self) -> Any:
+        return self.stream_executor.tracer.stop("it goes back, which a trace cannot follow")
+
     def text(self) -> Any:
         """The text so far where it is constant, else a placeholder for it."""
         recorder = self.stream_executor

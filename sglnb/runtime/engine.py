@@ -344,6 +344,15 @@ class Engine:
             **({"preparing": doing} if doing else {} if self.closed else self.metrics()),
         }
 
+    def flush_cache(self) -> bool:
+        """SGLang's name of ``cache.flush()``."""
+        self.cache.flush()
+        return True
+
+    def get_server_info(self) -> dict[str, Any]:
+        """SGLang's name of :meth:`status`."""
+        return self.status()
+
     def check(self) -> None:
         """Prove that every KV slot and every lock is accounted for.
 

@@ -110,7 +110,7 @@ class SamplingParams:
         if params is None:
             params = {}
         if isinstance(params, SamplingParams):
-            params = {f.name: getattr(params, f.name) for f in fields(cls)}
+            params = {name: getattr(params, name) for name in _DEFAULTS}
         params = dict(params)
         if params.get("sampling_seed") is not None:
             if params.get("seed") is not None:
@@ -120,11 +120,10 @@ class SamplingParams:
         for name in _REFUSED.keys() & params.keys():
             if params.pop(name) is not None:
                 raise ValueError(f"{name}: {_REFUSED[name]}")
-        known = {f.name for f in fields(cls)}
         for name in params:
-            if name not in known:
+            if name not in _DEFAULTS:
                 hint = " (the number of tokens is max_new_tokens)" if name == "max_tokens" else ""
-                names = ", ".join(sorted(known))
+                names = ", ".join(sorted(_DEFAULTS))
                 raise ValueError(f"sampling_params: unknown name {name!r}{hint}; known: {names}")
         out = cls(**params)
         out.tools = tool_set(out.tools, out.tool_style, out.when, out.max_calls)
@@ -137,27 +136,24 @@ class SamplingParams:
 
     def validate(self) -> None:
         """Raise ValueError for the first value that is out of range."""
-        number("max_new_tokens", self.max_new_tokens, 0, whole=True)
-        number("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens, whole=True)
-        number("temperature", self.temperature, 0)
-        number("top_p", self.top_p, 0, 1, open_low=True)
-        number("top_k", self.top_k, -1, whole=True)
+        for name, limits in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not _DEFAULTS[name]:
+                number(name, value, **limits)
+        if self.min_new_tokens:
+            number("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens, whole=True)
         if self.top_k == 0:
             raise ValueError("top_k: must be at least 1, or -1 for all tokens, got 0")
-        number("min_p", self.min_p, 0, 1)
-        number("frequency_penalty", self.frequency_penalty, -2, 2)
-        number("presence_penalty", self.presence_penalty, -2, 2)
-        number("repetition_penalty", self.repetition_penalty, 0, 2, open_low=True)
-        number("n", self.n, 1, whole=True)
         self._check_bias()
         if self.seed is not None:
             number("seed", self.seed, 0, whole=True)
         for i in self.stop_token_ids or ():
             number("stop_token_ids", i, 0, whole=True)
         for name, given in (("stop", self.stop), ("stop_regex", self.stop_regex)):
-            if any(not isinstance(s, str) or not s for s in _several(given)):
+            if given is not None and any(not isinstance(s, str) or not s for s in _several(given)):
                 raise ValueError(f"{name}: must be non-empty strings, got {given!r}")
-        StopRegexes(self.stop_regexes)  # refuses what it cannot follow
+        if self.stop_regex is not None:
+            StopRegexes(self.stop_regexes)  # refuses what it cannot follow
         self._check_constraint()
         if self.regex is not None and not isinstance(self.regex, str):
             raise ValueError(f"regex: must be a string, got {type(self.regex).__name__}")
@@ -236,6 +232,23 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the likeliest token is taken instead of a random one."""
         return self.temperature < 1e-6
+
+
+_DEFAULTS = {f.name: f.default for f in fields(SamplingParams)}
+
+_LIMITS: dict[str, dict[str, Any]] = {
+    "max_new_tokens": {"low": 0, "whole": True},
+    "min_new_tokens": {"low": 0, "whole": True},
+    "temperature": {"low": 0},
+    "top_p": {"low": 0, "high": 1, "open_low": True},
+    "top_k": {"low": -1, "whole": True},
+    "min_p": {"low": 0, "high": 1},
+    "frequency_penalty": {"low": -2, "high": 2},
+    "presence_penalty": {"low": -2, "high": 2},
+    "repetition_penalty": {"low": 0, "high": 2, "open_low": True},
+    "n": {"low": 1, "whole": True},
+}
+"""What the numbers may be. Most are never given, and programs make parameters all the time."""
 
 
 def _several(given: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:

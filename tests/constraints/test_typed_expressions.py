@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Optional
 import pydantic
 import pytest
 import typed_scope as scope
-from conftest import load
 from typed_scope import FUNCTIONS, TYPES, Level, User
 from typed_tools import mypy, walks
 
@@ -124,9 +123,9 @@ def test_mypy_agrees(tiny, tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("name", ["sgl-tiny", "llama3"])
-def test_mypy_agrees_with_thousands(name, tmp_path):
-    assert judged(load(name), 1200, tmp_path) > 3000
+@pytest.mark.parametrize("tokenizer", ["sgl-tiny", "llama3"], indirect=True)
+def test_mypy_agrees_with_thousands(tokenizer, tmp_path):
+    assert judged(tokenizer, 600, tmp_path) > 1500
 
 
 VALUES = {name: getattr(scope, name) for name in TYPES}

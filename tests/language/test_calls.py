@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.errors import ConstraintError
 from sglnb.language import GenerationError
+from sglnb.testing import ScriptedBackend
 
 
 class Unit(enum.Enum):
@@ -69,7 +70,7 @@ def say(text, **arguments):
     def program(s):
         s += "-> " + sgl.gen("call", **arguments)
 
-    return program.run(backend=ScriptedBackend(lambda prompt, call: text))
+    return program.run(backend=ScriptedBackend(text))
 
 
 def test_a_call_is_a_value_and_runs_when_asked():
@@ -126,13 +127,22 @@ def test_a_result_of_another_type_is_told():
 
 
 def test_async_tools():
-    import asyncio
-
     state = say("later(3)", tools=TOOLS, tool_style="python")
     assert asyncio.run(state.call("call")) == 3
     state = say("wrap(later(3))", tools={"later": later, "wrap": abs_}, tool_style="python")
     with pytest.raises(ConstraintError, match=r"later\(n=3\) is async"):
         state.call("call")
+
+
+def test_in_an_async_program():
+    @sgl.function
+    async def program(s):
+        s += sgl.gen("call", tools=TOOLS, tool_style="python", max_calls=2)
+        assert [c.name for c in await s.value("call")] == ["later", "geocode"]
+        return await s.call("call")
+
+    backend = ScriptedBackend(lambda prompt, call: '[later(4), geocode("ab")]')
+    assert program.run(backend=backend).ret_value == [4, Point(2, 2)]
 
 
 def abs_(n: int) -> int:
@@ -173,8 +183,8 @@ def test_a_cut_text_says_so():
     backend = ScriptedBackend(mode="manual")
     state = sgl.start_state(backend)
     state += sgl.gen("call", tools=TOOLS)
-    backend.requests[0].say('{"name": "geo')
-    backend.requests[0].finish(reason="length")
+    backend.calls[0].say('{"name": "geo')
+    backend.calls[0].finish({"type": "length"})
     with pytest.raises(ConstraintError, match="cut at max_tokens, raise it"):
         state.value("call")
     sgl.finish_run(state)
@@ -317,7 +327,7 @@ def test_a_failed_generation_is_told_by_call():
     held = ScriptedBackend(mode="manual")
     state = sgl.start_state(held)
     state += sgl.gen("call", tools=TOOLS)
-    held.requests[0].finish(RuntimeError("gone"))
+    held.calls[0].finish(error=RuntimeError("gone"))
     with pytest.raises(GenerationError, match="gone"):
         state.call("call")
     sgl.finish_run(state)

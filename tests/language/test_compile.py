@@ -8,17 +8,17 @@ import threading
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedBackend
-from traced_programs import answer, do, main, programs, score
+from traced_programs import answer, by_character, do, main, programs, score
 
 import sglnb.language as sgl
 from sglnb.errors import RequestAborted
 from sglnb.language import BranchError, GenerationError, TraceError
+from sglnb.testing import ScriptedBackend
 
 
 def scripted(mode: str, seed: int) -> ScriptedBackend:
     rng = random.Random(seed)
-    return ScriptedBackend(
+    return by_character(
         lambda prompt, call: answer(prompt),
         mode=mode,
         delay=lambda call: rng.random() * 0.004,
@@ -94,7 +94,7 @@ def two_topics(s, first, second):
 
 
 def names(backend: ScriptedBackend) -> list[str]:
-    return [request.call.name for request in backend.held]
+    return [request.name for request in backend.held]
 
 
 def in_flight(backend: ScriptedBackend, run) -> list[list[str]]:

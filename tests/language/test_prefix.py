@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from scripted import ScriptedBackend
+from traced_programs import by_character
 
 import sglnb.language as sgl
 from sglnb.errors import ContextLengthError
+from sglnb.testing import ScriptedBackend
 
 RULES = "You answer questions about the sea, the wind and the moon, in one short line. " * 2
 
@@ -32,6 +33,11 @@ def counted(engine, run):
     run()
     after = engine.metrics()
     return {k: after[k] - before[k] for k in after if isinstance(after[k], int)}
+
+
+@pytest.fixture
+def backend() -> ScriptedBackend:
+    return by_character()
 
 
 def test_cache_computes_the_prefix_once(fresh):
@@ -125,7 +131,7 @@ def test_a_batch_computes_its_prefix_once(fresh, rows):
 
 
 def sent(program, rows, **options):
-    backend = ScriptedBackend()
+    backend = by_character()
     program.run_batch(rows, backend=backend, **options)
     return backend.of("prefill")
 
@@ -162,7 +168,7 @@ def test_a_body_that_fails_on_placeholders_loses_nothing():
         s += "t" * 99
         s += str(1 / len(q))
 
-    states = program.run_batch([{"q": "ab"}, {"q": ""}, {"oops": 1}], backend=ScriptedBackend())
+    states = program.run_batch([{"q": "ab"}, {"q": ""}, {"oops": 1}], backend=by_character())
     assert states[0].text() == "t" * 99 + "0.5"
     assert isinstance(states[1].error(), ZeroDivisionError)
     assert isinstance(states[2].error(), TypeError)
@@ -170,4 +176,4 @@ def test_a_body_that_fails_on_placeholders_loses_nothing():
 
 def test_an_adapters_batch_has_its_prefix_in_the_adapters_namespace():
     (call,) = sent(qa, [{"question": "a"}, {"question": "b"}], lora="poet")
-    assert call.lora == "poet"
+    assert call.options["lora"] == "poet"

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from PIL import Image as Pillow
-from scripted import ScriptedBackend
-from traced_programs import answer, main, programs, score
+from traced_programs import answer, by_character, main, programs, score
 from traced_uses import USES
 
 import sglnb.language as sgl
@@ -23,7 +22,7 @@ def kinds(trace: Trace, state: int = 0) -> list[str]:
 
 
 def traced(body, backend=None, **kwargs) -> Trace:
-    return sgl.function(body).trace(backend=backend or ScriptedBackend(), **kwargs)
+    return sgl.function(body).trace(backend=backend or by_character(), **kwargs)
 
 
 # -- the graph --------------------------------------------------------------------------------
@@ -224,7 +223,7 @@ STATES = {
     "repr": repr,
     "executor": lambda s: s.stream_executor.text_,
     "join errors": lambda s: s.fork(2).errors,
-    "another backend": lambda s: expand.run("a", backend=ScriptedBackend()),
+    "another backend": lambda s: expand.run("a", backend=by_character()),
     "an object": lambda s: s.set_var("y", object()),
     "role": lambda s: s.__iadd__(sgl.user()).user("q"),
     "append": lambda s: s.__iadd__(3),
@@ -328,7 +327,10 @@ def test_a_placeholder_that_outlives_its_trace(backend):
 @given(program=programs(conditions=True))
 def test_a_trace_never_says_what_the_run_does_not_do(program):
     """The steps of a trace, complete or not, are the first ones of the run."""
-    backend = ScriptedBackend(lambda prompt, call: answer(prompt), score=score)
+    backend = by_character(
+        lambda prompt, call: answer(prompt),
+        score=score,
+    )
     trace = main.trace(backend=backend, program=program)
     assert trace.complete or any_condition(program)
     made = [n.name for n in trace.nodes if n.kind == "gen"]

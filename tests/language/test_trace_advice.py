@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scripted import ScriptedBackend
+from traced_programs import by_character
 
 import sglnb.language as sgl
 
@@ -13,7 +13,7 @@ RULE = "Answer with one word, in lower case."
 
 
 def advice(body, rows=None, backend=None, **kwargs):
-    return sgl.function(body).trace(backend=backend or ScriptedBackend()).advice(rows, **kwargs)
+    return sgl.function(body).trace(backend=backend or by_character()).advice(rows, **kwargs)
 
 
 def line_of(text: str) -> int:

@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from scripted import ScriptedBackend
-from traced_programs import main, programs
+from traced_programs import by_character, main, programs
 
 import sglnb.language as sgl
 from sglnb.viz.program_graph import own_program_svg
@@ -126,7 +125,7 @@ def test_dot_is_what_graphviz_takes(trace):
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs(conditions=True))
 def test_any_trace_can_be_shown(program):
-    trace = main.trace(backend=ScriptedBackend(), program=program)
+    trace = main.trace(backend=by_character(), program=program)
     ElementTree.fromstring(own_program_svg(trace.to_dict()))
     drawn = set(re.findall(r"^    (n\d+) \[", trace.to_dot(), re.M))
     linked = set(re.findall(r"(n\d+) -> (n\d+)", trace.to_dot()))

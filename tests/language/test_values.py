@@ -9,11 +9,11 @@ from typing import Literal
 
 import pydantic
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.errors import ConstraintError
 from sglnb.language import GenerationError
+from sglnb.testing import ScriptedBackend
 
 
 class Colour(enum.Enum):
@@ -42,7 +42,21 @@ def say(text, **arguments):
     def program(s):
         s += "-> " + sgl.gen("x", **arguments)
 
-    return program.run(backend=ScriptedBackend(lambda prompt, call: text))
+    return program.run(backend=ScriptedBackend(text))
+
+
+def cut(text, **arguments):
+    """The same, when ``text`` was cut at max_tokens."""
+    backend = ScriptedBackend(mode="manual")
+
+    @sgl.function
+    def program(s):
+        s += "-> " + sgl.gen("x", **arguments)
+
+    state = program.run(backend=backend)
+    backend.calls[0].say(text)
+    backend.calls[0].finish({"type": "length"})
+    return state
 
 
 @pytest.mark.parametrize(
@@ -51,7 +65,7 @@ def say(text, **arguments):
         ({}, "plain", "plain"),
         ({"regex": "[0-9]+"}, "12", "12"),
         ({"grammar": 'start: "a"'}, "a", "a"),
-        ({"dtype": int}, "-12\n", -12),
+        ({"dtype": int}, "-12", -12),
         ({"dtype": float}, "2.5", 2.5),
         ({"dtype": bool}, "False", False),
         ({"dtype": str}, '"a b"', "a b"),
@@ -101,7 +115,7 @@ def test_each_read_is_a_new_object():
     ],
 )
 def test_what_is_no_value(arguments, text, message):
-    state = say(text, **arguments)
+    state = cut(text, **arguments)
     with pytest.raises(ConstraintError, match=message):
         state.value("x")
     assert state["x"] == text
@@ -163,8 +177,8 @@ def test_a_text_that_was_cut_is_not_checked():
     backend = ScriptedBackend(mode="manual")
     state = sgl.start_state(backend)
     state += sgl.gen("x", json_schema=UNIQUE, lenient=True)
-    backend.requests[0].say("[1, ")
-    backend.requests[0].finish(reason="length")
+    backend.calls[0].say("[1, ")
+    backend.calls[0].finish({"type": "length"})
     assert state["x"] == "[1, "
     with pytest.raises(ConstraintError, match="cut at max_tokens, raise it"):
         state.value("x")

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import sglnb.language as sgl
+from sglnb.testing import CharTokenizer, ScriptedBackend
 
 NAMES = st.sampled_from("abc")
 
@@ -37,6 +38,11 @@ def programs(depth: int = 2, *, conditions: bool = False):
         steps.append(st.tuples(st.just("nested"), inner, NAMES))
         steps.append(st.tuples(st.just("call"), inner))
     return st.lists(st.one_of(steps), max_size=5)
+
+
+def by_character(*args: Any, **options: Any) -> ScriptedBackend:
+    """A backend with a token for each character."""
+    return ScriptedBackend(*args, tokenizer=CharTokenizer(), **options)
 
 
 def answer(prompt: str) -> str:
