@@ -18,7 +18,7 @@ from typed_tools import mypy, walks
 from sglnb.errors import ConstraintError
 from sglnb.language.typed_expression import ExpressionForm
 from sglnb.runtime.constraints import compile_constraint
-from sglnb.runtime.constraints.expressions import DEPTH, ExpressionGrammar, ExpressionSpec, _read
+from sglnb.runtime.constraints.expressions import ExpressionGrammar, ExpressionSpec, read_scope
 from sglnb.runtime.constraints.rules import Repeat, Symbol
 
 SCOPE = {**TYPES, **FUNCTIONS}
@@ -158,9 +158,9 @@ def test_values_are_those_of_python_and_of_the_type(tiny):
 def test_every_rule_can_be_written(tiny):
     """Random derivations of the rules are texts of the compiled grammar: the lexer hides none."""
     rng = random.Random(3)
-    variables, functions = _read(SCOPE)
+    variables, functions = read_scope(SCOPE)
     grammar = ExpressionGrammar(variables, functions)
-    root = grammar.value(float, DEPTH, "expression")
+    root = grammar.value(float, grammar.depth, "expression")
     alive = grammar.finish()
     constraint = compile_constraint(expression=float, scope=SCOPE, tokenizer=tiny)
 
@@ -240,7 +240,7 @@ def no_result(x: int):
     return x
 
 
-def needs(table: TestTable) -> User:
+def needs(n: int, table: TestTable) -> User:
     return scope.user
 
 

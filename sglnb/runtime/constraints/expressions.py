@@ -29,8 +29,6 @@ from sglnb.runtime.constraints.rules import Symbol, text
 from sglnb.runtime.constraints.signatures import UNKNOWN, Function, Same, is_name, read_function
 from sglnb.runtime.constraints.types import type_name
 
-DEPTH = 5
-"""Brackets inside brackets."""
 _TYPES = 64
 """Types that a scope may lead to."""
 
@@ -59,12 +57,12 @@ class ExpressionSpec:
             raise ConstraintError(
                 f"expression: the bounds of {type_name(type)} cannot be enforced; give its type"
             )
-        self.variables, functions = _read(scope)
+        self.variables, functions = read_scope(scope)
         self.functions = {f.name: f.function for f in functions}
         named = ", ".join([*self.variables, *self.functions])
         self.source = f"{type_name(self.type)} of {named}" if named else type_name(self.type)
         grammar = ExpressionGrammar(self.variables, functions)
-        root = grammar.value(self.type, DEPTH, "expression")
+        root = grammar.value(self.type, grammar.depth, "expression")
         alive = grammar.finish()
         if root not in alive:
             raise ConstraintError(f"expression: {grammar.missing(self.type, alive)}")
@@ -101,7 +99,8 @@ def _remembered(type: Any, key: tuple[tuple[str, Any], ...]) -> ExpressionSpec:
     return ExpressionSpec(type, {n: g.it if isinstance(g, Same) else g for n, g in key})
 
 
-def _read(scope: Any) -> tuple[dict[str, Any], list[Function]]:
+def read_scope(scope: Any) -> tuple[dict[str, Any], list[Function]]:
+    """(types of the variables, functions) of a scope."""
     variables: dict[str, Any] = {}
     functions: list[Function] = []
     for name, given in (scope or {}).items():
@@ -143,6 +142,7 @@ class ExpressionGrammar(PythonGrammar):
     """The rules of expressions over ``variables`` (types by name) and ``functions``."""
 
     cure = "add a name or a function of that type to the scope"
+    depth = 5
 
     def __init__(self, variables: Mapping[str, Any], functions: list[Function]):
         super().__init__(functions, "scope")

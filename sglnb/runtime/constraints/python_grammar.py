@@ -23,9 +23,6 @@ from sglnb.runtime.constraints.signatures import (
 )
 from sglnb.runtime.constraints.types import type_name
 
-DEPTH = 8
-"""Brackets inside brackets in one text."""
-
 
 class PythonGrammar:
     """The rules of one grammar; they are made as they are asked for.
@@ -39,6 +36,8 @@ class PythonGrammar:
     """
 
     cure = "add a tool that returns one"
+    depth = 8
+    """Brackets inside brackets in one text."""
 
     def __init__(self, functions: Sequence[Function], argument: str):
         self.functions, self.argument = tuple(functions), argument
@@ -92,7 +91,7 @@ class PythonGrammar:
     def why_not(self, function: Function, alive: set[Symbol]) -> str:
         """Why no call of ``function`` can be written."""
         for p in function.parameters:
-            if p.required and self.value(p.type, DEPTH - 1, "") not in alive:
+            if p.required and self.value(p.type, self.depth - 1, "") not in alive:
                 return (
                     f"{function.name}(): parameter {p.name!r}: nothing makes a "
                     f"{type_name(p.type)}; {self.cure}"

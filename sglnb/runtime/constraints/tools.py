@@ -17,7 +17,7 @@ import typing_extensions
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.grammar import HEAD
 from sglnb.runtime.constraints.literals import prepare_part
-from sglnb.runtime.constraints.python_grammar import DEPTH, PythonGrammar
+from sglnb.runtime.constraints.python_grammar import PythonGrammar
 from sglnb.runtime.constraints.rules import text
 from sglnb.runtime.constraints.signatures import Function, Same, read_function
 from sglnb.runtime.constraints.types import for_pydantic, schema_of
@@ -88,7 +88,7 @@ class ToolSet:
 
     def _python(self) -> str:
         grammar = PythonGrammar(tuple(self.functions.values()), "tools")
-        calls = {name: grammar.call(f, DEPTH) for name, f in self.functions.items()}
+        calls = {name: grammar.call(f, grammar.depth) for name, f in self.functions.items()}
         alive = grammar.finish()
         for name, symbol in calls.items():
             if symbol not in alive:
