@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..runtime.constraints.compiler import only_one
+from ..runtime.constraints.expressions import expression_spec
+from ..runtime.constraints.tools import tool_set
 from ..runtime.images import load_image
 from ..runtime.video import load_frames
+from .calls import CallForm
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
 from .family import check_timeout
 from .ir import (
@@ -27,6 +30,7 @@ from .ir import (
 )
 from .placeholders import SglArgument, SglImageArgument
 from .sampling import check, check_pick, dtype_name, given
+from .typed_expression import ExpressionForm
 from .values import JsonForm, form_of
 
 
@@ -66,6 +70,12 @@ def gen(
     return_entropy: bool | None = None,
     grammar: str | None = None,
     type: Any = None,
+    tools: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]] | None = None,
+    tool_style: str | None = None,
+    when: str | Sequence[str] | None = None,
+    max_calls: int | None = None,
+    expression: Any = None,
+    scope: Mapping[str, Any] | None = None,
     whitespace: str | None = None,
     lenient: bool | None = None,
     jump_forward: bool | None = None,
@@ -102,6 +112,17 @@ def gen(
             (``root ::= ...``).
         type: the text is the JSON of this type: int, list[str], date, Literal["a", "b"], an
             enum, a dataclass, a TypedDict, a pydantic model... ``s.value(name)`` is the value.
+        tools: the text is a call of one of these functions that fits its annotations;
+            ``s.value(name)`` is the call, ``s.call(name)`` runs it. See :func:`describe_tools`.
+        tool_style: "json" (default): ``{"name": "f", "arguments": {"x": 1}}``, or "python":
+            ``f(x=1)``, where calls of tools can be arguments.
+        when: a text that begins a call, such as "<tool_call>" (or that and the one that ends
+            it): before and behind calls the model writes freely, and ``s.value(name)`` is the
+            list of the calls.
+        max_calls: how many calls there may be, 1 by default. More than one are a list.
+        expression: the text is a Python expression of this type; ``s.value(name)`` is an
+            :class:`Expression`, ``.evaluate(price=2.5)`` its value.
+        scope: by name what the expression may use: types of variables, and functions.
         whitespace: layout of the JSON: "default" is one space after ``,`` and ``:``, as
             ``json.dumps`` has it; "compact", "indent", "free".
         lenient: leave out what the schema says and what cannot be enforced while the text is
@@ -128,6 +149,8 @@ def gen(
             "json_schema": json_schema,
             "grammar": grammar,
             "type": type,
+            "tools": tools,
+            "expression": expression,
         },
         whitespace,
         lenient,
@@ -139,7 +162,13 @@ def gen(
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
     dtype = dtype_name(dtype)
-    form = form_of(dtype, json_schema, type, whitespace, lenient)
+    called, typed = tool_set(tools, tool_style, when, max_calls), expression_spec(expression, scope)
+    if called is not None:
+        form = CallForm(called)
+    elif typed is not None:
+        form = ExpressionForm(typed)
+    else:
+        form = form_of(dtype, json_schema, type, whitespace, lenient)
     if isinstance(pick, int) and n is not None:
         check_pick(pick, n)
     params = given(
@@ -171,6 +200,8 @@ def gen(
         regex=regex,
         json_schema=form.schema if isinstance(form, JsonForm) else None,
         grammar=grammar,
+        tools=called,
+        expression=typed,
         whitespace=whitespace,
         lenient=lenient or None,
         jump_forward=jump_forward,

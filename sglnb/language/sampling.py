@@ -12,7 +12,6 @@ from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
 from .settings import global_config
-from .values import NUMBER_ENDS, JsonForm
 
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
@@ -24,8 +23,6 @@ DTYPE_REGEX = {
     "str": r"\"[\w\d\s]*\"",
 }
 """What ``gen(dtype=)`` lets the model write (SGLang's patterns; a str has its quotes)."""
-
-DTYPE_STOP = {"int": NUMBER_ENDS, "float": NUMBER_ENDS}
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -127,8 +124,7 @@ def resolve(
     if gen.dtype is not None:
         params["regex"] = DTYPE_REGEX[gen.dtype]
     own = params.pop("stop", None) or ()
-    bare = isinstance(gen.form, JsonForm) and gen.form.bare
-    ends = NUMBER_ENDS if bare else DTYPE_STOP.get(gen.dtype, ())
+    ends = () if gen.form is None else gen.form.ends
     stops = [*((own,) if isinstance(own, str) else own), *ends, *stop]
     if stops:
         params["stop"] = list(dict.fromkeys(stops))

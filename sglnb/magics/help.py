@@ -25,6 +25,7 @@ s += gen("name", max_tokens=64, stop="\\n", temperature=0, regex=r"[0-9]{4}")
     lets the model write and keeps the text as s["name"].
 s += gen("n", type=int)     also list[str], date, Literal[...], a dataclass, a pydantic model;
     s.value("n") is the object. json_schema= and grammar= are there too.
+s += gen("call", tools=[f, g])     a call of one of your functions; s.call("call") runs it.
 s += select("name", choices=["yes", "no"])
     takes the likeliest of some texts.
 """,

@@ -20,8 +20,9 @@ class Constraint(ABC):
 
     Attributes:
         kind: what the user wrote: ``"regex"``, ``"choices"``, ``"json_schema"``, ``"type"``,
-            ``"grammar"`` or ``"ebnf"``.
-        source: the regex or the grammar, the choices or the schema as JSON, the type's name.
+            ``"grammar"``, ``"ebnf"``, ``"tools"`` or ``"expression"``.
+        source: the regex or the grammar, the choices or the schema as JSON, the type's name, the
+            tools, the type and the names of an expression.
         n_states: number of automaton states; None where there are none to count.
         compile_ms: how long the compilation took, in milliseconds.
         min_tokens: no text that satisfies it has fewer tokens; a lower bound.

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from sglnb.runtime.constraints.budget import least_bytes, least_tokens
 from sglnb.runtime.constraints.choices import check_choices, choices_dfa
 from sglnb.runtime.constraints.determinize import determinize
 from sglnb.runtime.constraints.dfa import DFA
+from sglnb.runtime.constraints.expressions import expression_spec
 from sglnb.runtime.constraints.fsm import FSMConstraint
 from sglnb.runtime.constraints.grammar import read_grammar
 from sglnb.runtime.constraints.llg import LLGConstraint
@@ -25,11 +26,12 @@ from sglnb.runtime.constraints.nfa import NFA
 from sglnb.runtime.constraints.schema import Prepared, prepare
 from sglnb.runtime.constraints.schema_check import check_text
 from sglnb.runtime.constraints.syntax import parse_regex
+from sglnb.runtime.constraints.tools import tool_set
 from sglnb.runtime.constraints.types import schema_of, type_name
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 from sglnb.runtime.tokenizer import Tokenizer
 
-KINDS = ("regex", "choices", "json_schema", "type", "grammar", "ebnf")
+KINDS = ("regex", "choices", "json_schema", "type", "grammar", "ebnf", "tools", "expression")
 """The constraints there are; a text has one of them."""
 
 MAX_CACHED = 128
@@ -46,6 +48,12 @@ def compile_constraint(
     type: Any = None,
     grammar: str | None = None,
     ebnf: str | None = None,
+    tools: Any = None,
+    tool_style: str | None = None,
+    when: str | Sequence[str] | None = None,
+    max_calls: int | None = None,
+    expression: Any = None,
+    scope: Mapping[str, Any] | None = None,
     whitespace: str | None = None,
     lenient: bool = False,
     tokenizer: Tokenizer,
@@ -70,6 +78,9 @@ def compile_constraint(
             or EBNF as llama.cpp and SGLang write it (``root ::= ...``). As in any lexer, a
             terminal takes as much as it can.
         ebnf: only the latter.
+        tools, tool_style, when, max_calls: a call of one of some functions; see
+            :class:`.tools.ToolSet`.
+        expression, scope: a Python expression of a type; see :class:`.expressions.ExpressionSpec`.
         whitespace: how JSON is laid out: ``"default"`` (``", "`` and ``": "``), ``"compact"``,
             ``"indent"`` or ``"free"``; see :mod:`.schema` for why not free.
         lenient: leave out what a schema says and what cannot be enforced while the text is
@@ -87,10 +98,17 @@ def compile_constraint(
         "type": type,
         "grammar": grammar,
         "ebnf": ebnf,
+        "tools": tools,
+        "expression": expression,
     }
     kind = only_one(given, whitespace, lenient)
+    called, typed = tool_set(tools, tool_style, when, max_calls), expression_spec(expression, scope)
     if kind is None:
         raise ConstraintError(f"compile_constraint: give one of {', '.join(KINDS)}")
+    spec = called or typed
+    if spec is not None:
+        key = (kind, spec.source, spec.grammar)
+        return _llg(key, lambda: Prepared(spec.grammar), None, tokenizer)
     if choices is not None:
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)
