@@ -165,7 +165,8 @@ class TokensGenerated(Event):
     ids: list[int]
     pieces: list[str]
     how: str
-    """"sampled" or "forced" (written by jump-forward without being sampled)."""
+    """"sampled", "forced" (written by jump-forward without being sampled) or "closing" (written
+    because the budget runs out and the constraint has to be met)."""
     logprobs: list[float | None]
     """Natural log of the model's probability before temperature and mask; None = unknown."""
     top: list[list[list[Any]]]
@@ -193,6 +194,8 @@ class RequestFinished(Event):
     cached_tokens: int = 0
     completion_tokens: int = 0
     forced_tokens: int = 0
+    closed_by_budget: bool = False
+    """Whether the text was brought to its end because ``max_new_tokens`` ran out."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -63,6 +63,7 @@ def gen(
     type: Any = None,
     whitespace: str | None = None,
     lenient: bool | None = None,
+    on_budget: str | None = None,
     jump_forward: bool | None = None,
     lora: str | None = None,
 ) -> SglGen | SglSelect:
@@ -97,6 +98,9 @@ def gen(
         lenient: leave out what the schema says and what cannot be enforced while the text is
             written. The finished text is checked, and reading the variable raises what it
             breaks.
+        on_budget: what to do when ``max_tokens`` runs out before the constraint is met: "close"
+            brings the text to a legal end in time (the default for ``json_schema`` and ``type``),
+            "cut" leaves it as it is, "error" fails and keeps the text in the state.
         jump_forward: write text that the constraint forces without asking the model.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
 
@@ -155,6 +159,7 @@ def gen(
         grammar=grammar,
         whitespace=whitespace,
         lenient=lenient or None,
+        on_budget=on_budget,
         jump_forward=jump_forward,
         lora=lora,
     )

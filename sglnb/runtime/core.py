@@ -22,7 +22,7 @@ from .journal import Accepted, Begun, Journal
 from .logit_reader import LogitReader
 from .memory import MemoryManager
 from .models import Model
-from .output import accept, allowed_mask, force
+from .output import accept, allowed_mask, cut_short, force
 from .pool import SlotPool
 from .progress import Progress
 from .radix import RadixTree
@@ -262,9 +262,11 @@ class EngineCore:
 
     def _accept(self, request: Request, sampled: Sampled) -> None:
         """Take a sampled token, and what it forces behind it."""
-        request.scores.add(len(request.ids), sampled.score)
-        accepted = [accept(request, sampled, self.tokenizer)]
-        if accepted[0].reason is None:
+        at = len(request.ids)
+        accepted = accept(request, sampled, self.tokenizer)
+        if accepted[0].how == "sampled":
+            request.scores.add(at, sampled.score)
+        if accepted[-1].reason is None:
             accepted += force(request, self.tokenizer)
         self._tell(request, accepted)
         if not request.done:
@@ -288,6 +290,9 @@ class EngineCore:
     ) -> None:
         if request.done:
             return
+        cut = reason["type"] == "length" and request.cursor is not None and not request.met
+        if cut and error is None and request.params.on_budget == "error":
+            error = cut_short(request)
         self.scheduler.remove(request, keep)
         self.journal.finished(request, reason, "" if error is None else str(error))
         request.finish(reason, error)

@@ -12,7 +12,7 @@ from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, RequestArrived
 from .arguments import number
 from .constraints import Constraint, compile_constraint
-from .constraints.budget import check_budget
+from .constraints.budget import closer_for
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
 from .lora_registry import LoraRegistry
@@ -81,8 +81,9 @@ class Intake:
         source = ""
         if any(given is not None for given in params.constraint.values()):
             constraint = self._compile(params)
-            if not self._may_be_cut(params):
-                check_budget(constraint, params.max_new_tokens)
+            request.closer = closer_for(
+                constraint, params.max_new_tokens, params.on_budget, self._may_be_cut(params)
+            )
             request.constraint, request.cursor = constraint, constraint.start()
             source = _told(constraint)
         if params.jump_forward is None:

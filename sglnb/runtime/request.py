@@ -16,7 +16,7 @@ from .sampling_params import SamplingParams
 from .scores import Scores
 
 if TYPE_CHECKING:
-    from .constraints import Constraint, Cursor
+    from .constraints import Closer, Constraint, Cursor
     from .image_prompt import PromptImages
     from .lora_batch import Adapter
     from .penalties import TokenCounts
@@ -87,6 +87,10 @@ class Request:
         self.constraint: Constraint | None = None
         self.cursor: Cursor | None = None
         """Place in the constraint, None when free."""
+        self.closer: Closer | None = None
+        """Keeps the constraint's end within the budget; None: the text may be cut."""
+        self.closed_by_budget = False
+        """Whether the budget took a choice away that the constraint left."""
         self.ticket = 0
         """Place among all requests of the scheduler, by arrival."""
         self.level = (0, 0)
@@ -148,7 +152,14 @@ class Request:
         """Whether the text ended where its constraint, or the model, let it end: it was not
         cut by its length, a stop string or an abort."""
         reason = self._reason or {}
+        if reason.get("type") == "length":
+            return self.met
         return reason.get("type") == "stop" and not isinstance(reason.get("matched"), str)
+
+    @property
+    def met(self) -> bool:
+        """Whether the text may end here by its constraint."""
+        return self.cursor is not None and self.cursor.is_final
 
     def abort(self) -> None:
         """Stop at the next step; the text so far is kept."""
@@ -164,6 +175,7 @@ class Request:
             "completion_tokens": len(self.ids) - self.prompt_len,
             "cached_tokens": self.cached_tokens or 0,
             "forced_tokens": self.forced_tokens,
+            "closed_by_budget": self.closed_by_budget,
             "e2e_latency": self._seconds or time.monotonic() - self.arrived,
         }
         return info | self.scores.meta_info(self.ids)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .arguments import number
+from .arguments import number, one_of
+from .constraints.budget import ON_BUDGET
 from .constraints.compiler import KINDS, only_one, schema_source
 from .constraints.grammar import read_grammar
 from .constraints.schema import prepare
@@ -80,6 +81,11 @@ class SamplingParams:
     """Layout of the JSON: ``default``, ``compact``, ``indent`` or ``free``."""
     lenient: bool = False
     """Leave out what a schema says and what cannot be enforced; the finished text is checked."""
+    on_budget: str | None = None
+    """What to do when ``max_new_tokens`` runs out before the constraint is met: ``close`` brings
+    the text to a legal end in time, ``cut`` leaves it as it is, ``error`` fails and keeps it. None:
+    ``close`` for a schema or a type; for the others ``cut``, but told before it runs if no text
+    fits at all."""
     jump_forward: bool | None = None
     """None takes the engine's setting."""
     custom_logit_processor: Callable[[Any, Any], Any] | None = None
@@ -159,6 +165,8 @@ class SamplingParams:
     def _check_constraint(self) -> None:
         """Refuse two constraints, and a schema or a grammar with a mistake in it."""
         kind = only_one(self.constraint, self.whitespace, self.lenient)
+        if self.on_budget is not None:
+            one_of("on_budget", self.on_budget, ON_BUDGET)
         if kind in ("json_schema", "type"):
             _, schema = schema_source(kind, self.constraint[kind])
             prepare(schema, self.whitespace, self.lenient, kind)

@@ -7,7 +7,7 @@ The engine never asks what kind of constraint it holds. A regular constraint is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,15 @@ class Constraint(ABC):
     def graph(self) -> Graphs | None:
         """The automaton to draw, plain and compressed; None where there is none (a grammar's
         parser makes its states as it goes)."""
+
+    @abstractmethod
+    def at_least(self, budget: int) -> int:
+        """No text that satisfies it has fewer tokens. Over ``budget`` if no text fits in that many,
+        as far as it is known."""
+
+    @abstractmethod
+    def closer(self, budget: int) -> Closer | None:
+        """What keeps a legal end within ``budget`` tokens; None if no such end is known."""
 
     def check(self, text: str) -> None:
         """Look for what was not enforced in a finished ``text``.
@@ -137,3 +146,33 @@ class Cursor(ABC):
     @abstractmethod
     def state(self) -> int | None:
         """Number of the automaton state, as in :meth:`Constraint.graph`; None without one."""
+
+
+class Closer(ABC):
+    """Keeps a legal end in reach of one request, as late as can be. ``left`` is always the number
+    of tokens that may still come."""
+
+    def legal(self, cursor: Cursor, left: int) -> Mask | None:
+        """The tokens that leave an end in reach; None: all that the cursor allows, or this closer
+        only looks when a token was taken."""
+        return None
+
+    @abstractmethod
+    def keeps(self, cursor: Cursor, token: int, left: int) -> bool:
+        """Whether an end is in reach from ``cursor``, which has just taken ``token``. If not, it
+        has to be taken back, for :meth:`legal` or :meth:`way`."""
+
+    def way(self, left: int) -> list[int]:
+        """Tokens to write now instead of asking the model; empty: ask it."""
+        return []
+
+    def instead(self) -> list[int]:
+        """The token to write in place of one that :meth:`keeps` refused; empty: there is none."""
+        return []
+
+
+class Mask(NamedTuple):
+    """Legal tokens as packed bits, and how many they are."""
+
+    words: np.ndarray
+    count: int
