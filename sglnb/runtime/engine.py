@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -183,7 +184,9 @@ class Engine:
 
         Raises:
             ValueError: a parameter or an image is wrong (:class:`ConstraintError` for a regex or
-                choices, :class:`ContextLengthError` for a prompt that does not fit).
+                choices, :class:`ContextLengthError` for a prompt that does not fit). A constraint
+                that takes longer than 50 ms to compile is compiled while this returns; what is
+                wrong with it fails the request.
             EngineError: the engine was shut down.
         """
         request, arrived = self._intake.request(
@@ -204,10 +207,19 @@ class Engine:
 
         def enqueue() -> None:
             self.events.emit(arrived)
-            self._core.add(request)
+            if request.compiling is None:
+                self._core.add(request)
+                return
+            self._core.compiling.append(request)
+            request.compiling.add_done_callback(lambda future: self._compiled(request))
 
         self._worker.post(enqueue)
         return request
+
+    def _compiled(self, request: Request) -> None:
+        """On a thread that compiles, or on the engine's: go on with ``request``."""
+        with contextlib.suppress(EngineError):  # shut down meanwhile, and the request with it
+            self._worker.post(lambda: self._core.compiled(request))
 
     def prompt_ids(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
         """The tokens that :meth:`submit` would compute: each image's placeholder becomes as many
@@ -394,6 +406,7 @@ class Engine:
 
     def shutdown(self) -> None:
         """Stop the thread and free the model and the pool. Requests in progress fail."""
+        self._intake.compiling.shutdown()
         self._worker.shutdown()
 
     def __enter__(self) -> Engine:

@@ -16,6 +16,9 @@ from .sampling_params import SamplingParams
 from .scores import Scores
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from .compiling import Ready
     from .constraints import Closer, Constraint, Cursor
     from .image_prompt import PromptImages
     from .lora_batch import Adapter
@@ -91,6 +94,8 @@ class Request:
         """Keeps the constraint's end within the budget; None: the text may be cut."""
         self.closed_by_budget = False
         """Whether the budget took a choice away that the constraint left."""
+        self.compiling: Future[Ready] | None = None
+        """The constraint, while it is compiled."""
         self.ticket = 0
         """Place among all requests of the scheduler, by arrival."""
         self.level = (0, 0)
@@ -211,6 +216,11 @@ class Request:
         if self.ending is not None:
             return 0
         return self.params.max_new_tokens - self.new_tokens
+
+    def constrain(self, constraint: Constraint, closer: Closer | None) -> None:
+        """Take a compiled constraint."""
+        self.constraint, self.closer, self.cursor = constraint, closer, constraint.start()
+        self.compiling = None
 
     def append(self, token: int) -> None:
         """Add an output token."""

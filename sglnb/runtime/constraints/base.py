@@ -50,6 +50,11 @@ class Constraint(ABC):
         """The automaton to draw, plain and compressed; None where there is none (a grammar's
         parser makes its states as it goes)."""
 
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory that it takes now, about; masks are added while it is used."""
+
     @abstractmethod
     def at_least(self, budget: int) -> int:
         """No text that satisfies it has fewer tokens. Over ``budget`` if no text fits in that many,

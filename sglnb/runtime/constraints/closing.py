@@ -64,4 +64,4 @@ class FSMCloser(Closer):
     @property
     def nbytes(self) -> int:
         """Memory that the narrowed masks take."""
-        return sum(mask.words.nbytes for mask in self._narrow.values())
+        return len(self._narrow) * self._masks.mask_bytes

@@ -109,6 +109,11 @@ class FSMConstraint(Constraint):
 
     # -- the budget ------------------------------------------------------------------------
 
+    @property
+    def nbytes(self) -> int:
+        masks = self.masks.nbytes + (self._closer.nbytes if "_closer" in vars(self) else 0)
+        return masks + self.dfa.nbytes + self.jump.nbytes
+
     def at_least(self, budget: int) -> int:
         if budget < self.min_tokens or self._distances.of(0, b"") <= budget:
             return self.min_tokens

@@ -38,6 +38,11 @@ class JumpForward:
         self._sampled: dict[int, list[str]] = {}
         self._tokens: dict[tuple[int, tuple[int, ...]], list[int]] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the answers kept take, about."""
+        return 500 * (len(self._tokens) + len(self._sampled) + len(self._texts))
+
     # -- the text --------------------------------------------------------------------------
 
     def text(self, state: int) -> str:

@@ -25,6 +25,8 @@ from sglnb.runtime.tokenizer import Tokenizer
 
 _SPECIAL = b"\xff"
 """Begins a special token among forced bytes."""
+_MATCHER_BYTES = 2 << 20
+"""llguidance does not tell what a grammar takes; 0 to 3 MB were measured."""
 _ENDLESS = 20_000
 """A text of more bytes than this that is forced from the start on is taken to have no end."""
 
@@ -87,6 +89,10 @@ class LLGConstraint(Constraint):
     def _shortest(self) -> list[int] | None:
         """The shortest text that was found, as tokens."""
         return shortest(self._matcher, self.vocabulary, LONGEST_WAY)
+
+    @property
+    def nbytes(self) -> int:
+        return _MATCHER_BYTES
 
     def at_least(self, budget: int) -> int:
         return self.min_tokens

@@ -67,7 +67,12 @@ class TokenMasks:
     @property
     def nbytes(self) -> int:
         """Memory that the masks take. Equal masks are stored once."""
-        return len(self._shared) * (4 * -(-self._vocabulary.size // 32))
+        return len(self._shared) * self.mask_bytes
+
+    @property
+    def mask_bytes(self) -> int:
+        """Memory of one mask."""
+        return 4 * -(-self._vocabulary.size // 32)
 
     def _compute(self, state: int, pending: bytes) -> Mask:
         legal = self.nothing()
