@@ -65,6 +65,7 @@ def gen(
     lenient: bool | None = None,
     on_budget: str | None = None,
     jump_forward: bool | None = None,
+    retokenize: str | None = None,
     lora: str | None = None,
 ) -> SglGen | SglSelect:
     """Let the model write, and keep the text as variable ``name``.
@@ -102,6 +103,7 @@ def gen(
             brings the text to a legal end in time (the default for ``json_schema`` and ``type``),
             "cut" leaves it as it is, "error" fails and keeps the text in the state.
         jump_forward: write text that the constraint forces without asking the model.
+        retokenize: how certain text becomes tokens, "hold-back" or "rewind"; see ``Engine``.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
 
     Raises:
@@ -161,6 +163,7 @@ def gen(
         lenient=lenient or None,
         on_budget=on_budget,
         jump_forward=jump_forward,
+        retokenize=retokenize,
         lora=lora,
     )
     try:

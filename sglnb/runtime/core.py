@@ -281,6 +281,8 @@ class EngineCore:
         accepted = accept(request, sampled, self.tokenizer)
         if accepted[0].how == "sampled":
             request.scores.add(at, sampled.score)
+            if sampled.mass is not None and request.report.return_logprob:
+                request.masses[at] = sampled.mass
         if accepted[-1].reason is None:
             accepted += force(request, self.tokenizer)
         self._tell(request, accepted)
@@ -289,6 +291,8 @@ class EngineCore:
 
     def _tell(self, request: Request, accepted: list[Accepted]) -> None:
         """Events for new tokens; ends the request if the last of them does."""
+        if any(token.replaced for token in accepted):
+            self.memory.truncate(request, min(request.kept, request.reusable))
         self.journal.tokens(request, accepted)
         reason = accepted[-1].reason if accepted else None
         if reason is None:

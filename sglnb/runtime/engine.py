@@ -25,7 +25,7 @@ from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
 from .progress import Progress
 from .request import Request
-from .sampling_params import SamplingParams
+from .sampling_params import RETOKENIZE, SamplingParams
 from .threads import most_threads
 from .tokenizer import Tokenizer
 from .worker import Worker
@@ -55,6 +55,10 @@ class Engine:
             hits), "fifo" (oldest), "mru", "priority" (lowest) or "cost" (cheapest to compute
             again).
         jump_forward: write text that a constraint forces without sampling it.
+        retokenize: how jump-forward makes tokens of a certain text: "hold-back" writes those that
+            no continuation can change, and takes nothing back; "rewind" is the SGLang paper's way,
+            for comparison: text and certain text are tokenized again, and the KV is truncated to
+            the tokens they have in common. It may replace the prompt's last tokens too.
         chunk_tokens: prompt tokens computed in one step at most.
         max_running: requests in one batch at most.
         cuda_graphs: on a GPU, record decode steps and start them at once.
@@ -78,6 +82,7 @@ class Engine:
         policy: str = "lpm",
         eviction: str = "lru",
         jump_forward: bool = True,
+        retokenize: str = "hold-back",
         chunk_tokens: int | None = None,
         max_running: int | None = None,
         cuda_graphs: bool = True,
@@ -89,6 +94,7 @@ class Engine:
             raise ValueError(
                 f"attention: deterministic=True brings its own, got {attention!r}; use 'auto'"
             )
+        one_of("retokenize", retokenize, RETOKENIZE)
         one_of("page_size", page_size, (1, 16))
         one_of("policy", policy, tuple(POLICIES))
         one_of("eviction", eviction, tuple(EVICTIONS))
@@ -140,7 +146,7 @@ class Engine:
         self.tokenizer = self._core.tokenizer
         self._made_of = self._core.runner.made_of()
         self._loras = LoraRegistry(self._prepare_lora)
-        self._intake = Intake(self._core, self.model_name, jump_forward, self._loras)
+        self._intake = Intake(self._core, self.model_name, jump_forward, retokenize, self._loras)
         self.context_length = self._intake.context_length
         self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.

@@ -32,13 +32,20 @@ class Intake:
     Args:
         core: of the engine.
         model_name: for errors.
-        jump_forward: what a request gets that does not say.
+        jump_forward, retokenize: what a request gets that does not say.
         loras: the engine's adapters.
     """
 
-    def __init__(self, core: EngineCore, model_name: str, jump_forward: bool, loras: LoraRegistry):
+    def __init__(
+        self,
+        core: EngineCore,
+        model_name: str,
+        jump_forward: bool,
+        retokenize: str,
+        loras: LoraRegistry,
+    ):
         self._core, self._model_name = core, model_name
-        self._jump_forward, self._loras = jump_forward, loras
+        self._jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
         self._tokenizer = core.tokenizer
         self.compiling = Compiling(core.events.emit)
         self._prepared = Prepared()
@@ -87,6 +94,8 @@ class Intake:
             source = self._constrain(request, params)
         if params.jump_forward is None:
             params.jump_forward = self._jump_forward
+        if params.retokenize is None:
+            params.retokenize = self._retokenize
         if request.seed is None:
             request.seed = self._core.draw_seed()
         arrived = RequestArrived(

@@ -35,6 +35,8 @@ class Accepted(NamedTuple):
     state_after: int | None = None
     reason: dict[str, Any] | None = None
     """Why the request ends here; None = it goes on."""
+    replaced: int = 0
+    """Tokens that it and those behind it were put in the place of."""
 
 
 class Begun(NamedTuple):
@@ -95,6 +97,7 @@ class Journal:
                     ids=ids,
                     pieces=self._pieces(ids),
                     how=how,
+                    replaced=some[0].replaced,
                     logprobs=[a.logprob for a in some],
                     top=[
                         [[*self._pieces([i]), i, logprob, ok] for i, logprob, ok in a.top]

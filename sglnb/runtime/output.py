@@ -10,6 +10,7 @@ from ..errors import ConstraintError
 from .constraints.base import Mask
 from .journal import Accepted
 from .request import Request
+from .rewind import rewind
 from .sampler import Sampled
 from .tokenizer import Tokenizer
 
@@ -89,10 +90,51 @@ def force(request: Request, tokenizer: Tokenizer) -> list[Accepted]:
     cursor, out = request.cursor, []
     if cursor is None:
         return out
-    if request.params.jump_forward:
+    if request.params.jump_forward and request.params.retokenize == "rewind":
+        out = _rewind(request, tokenizer)
+    elif request.params.jump_forward:
         out = _write(request, cursor.forced_tokens(request.ids), "forced", tokenizer)
     if request.closer is not None and not (out and out[-1].reason):
         out += _write(request, request.closer.way(request.budget), "closing", tokenizer)
+    return out
+
+
+def _rewind(request: Request, tokenizer: Tokenizer) -> list[Accepted]:
+    """The certain text, tokenized again together with the text before it."""
+    spelling, table = request.constraint.spelling, tokenizer.token_bytes
+    jump = None if request.output.fresh else rewind(request, spelling, table)
+    if jump is None:
+        return []
+    before, replaced = request.cursor.state, len(request.ids) - jump.keep
+    shown = sum(len(table[i]) for i in request.ids[jump.keep :])
+    healed = jump.keep < request.prompt_len
+    request.take_back(jump.keep)
+    request.cursor = jump.cursor
+    tokens = jump.again + jump.ahead
+    out: list[Accepted] = []
+    for i, token in enumerate(tokens):
+        raw = table[token]
+        how = "retokenized" if i < len(jump.again) else "forced"
+        request.forced_tokens += how == "forced"
+        reason = _add(request, token, tokenizer, ended=False, raw=raw[shown:])
+        shown = max(0, shown - len(raw))
+        out.append(
+            Accepted(
+                token,
+                how,
+                state_before=before,
+                state_after=jump.cursor.state,
+                reason=reason,
+                replaced=replaced,
+            )
+        )
+        replaced = 0
+        if reason is not None and isinstance(reason.get("matched"), str):
+            break
+        if i + 1 < len(tokens):
+            out[-1] = out[-1]._replace(reason=None)  # the cursor is ahead of the tokens
+    if healed:
+        request.settled = len(request.ids)
     return out
 
 
@@ -134,14 +176,19 @@ def cut_short(request: Request) -> ConstraintError:
     )
 
 
-def _add(request: Request, token: int, tokenizer: Tokenizer, ended: bool) -> dict[str, Any] | None:
-    """Append ``token``; returns why the request ends with it, None if it goes on."""
+def _add(
+    request: Request, token: int, tokenizer: Tokenizer, ended: bool, raw: bytes | None = None
+) -> dict[str, Any] | None:
+    """Append ``token``; returns why the request ends with it, None if it goes on. ``raw`` is what
+    it adds to the text, if not all of it."""
     request.append(token)
     params, output = request.params, request.output
     stop = None
     if not ended or params.no_stop_trim:
         special = not params.skip_special_tokens
-        stop = output.push(tokenizer.shown(token, special=special, first=output.fresh))
+        if raw is None:
+            raw = tokenizer.shown(token, special=special, first=output.fresh)
+        stop = output.push(raw)
     if ended:
         return {"type": "stop", "matched": token}
     if stop is not None:

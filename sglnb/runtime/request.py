@@ -101,6 +101,10 @@ class Request:
         self.level = (0, 0)
         """See :func:`sglnb.runtime.policy.level`."""
         self.forced_tokens = 0
+        self.settled = self.prompt_len
+        """Tokens that a rewind leaves alone."""
+        self.kept = 0
+        """Tokens that the last rewind left."""
         self.seed = params.seed
         self.ending: dict[str, Any] | None = None
         """Why the text is complete, while its last forced tokens are still to be scored."""
@@ -108,6 +112,9 @@ class Request:
             params.stop_strings, params.stop_regexes, not params.no_stop_trim, fresh
         )
         self.scores = Scores(report, self.prompt_len, pieces)
+        self.masses: dict[int, float] = {}
+        """Probability that the mask left standing, by the position of the sampled token; kept for
+        those who ask for log-probabilities."""
         self.counts: TokenCounts | None = None
         """How often each token occurs; only for penalties."""
 
@@ -183,6 +190,9 @@ class Request:
             "closed_by_budget": self.closed_by_budget,
             "e2e_latency": self._seconds or time.monotonic() - self.arrived,
         }
+        if self.report.return_logprob and self.cursor is not None:
+            span = range(self.prompt_len, len(self.ids))
+            info["output_mask_mass"] = [self.masses.get(at) for at in span]
         return info | self.scores.meta_info(self.ids)
 
     # -- for the engine --------------------------------------------------------------------
@@ -227,6 +237,22 @@ class Request:
         self.ids.append(token)
         if self.keys is not self.ids:
             self.keys.append(token)
+
+    @property
+    def may_heal(self) -> bool:
+        """Whether the prompt's last tokens may be replaced by others of the same text."""
+        return self.images is None and not self.report.scores and not self.output.fresh
+
+    def take_back(self, keep: int) -> None:
+        """Leave only ``keep`` tokens; others will come instead."""
+        self.kept = keep
+        del self.ids[keep:]
+        if self.keys is not self.ids:
+            del self.keys[keep:]
+        self.prompt_len = min(self.prompt_len, keep)
+        self.scores.forget(keep)
+        self.masses = {at: mass for at, mass in self.masses.items() if at < keep}
+        self.counts = None
 
     def updated(self) -> None:
         """Tell the caller that there is something new."""

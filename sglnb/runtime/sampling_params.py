@@ -13,6 +13,9 @@ from .constraints.grammar import read_grammar
 from .constraints.schema import prepare
 from .stop_regex import StopRegexes
 
+RETOKENIZE = ("hold-back", "rewind")
+"""How jump-forward makes tokens of text; the default first."""
+
 _REFUSED = {
     "structural_tag": "not possible yet; use grammar or json_schema",
     "custom_params": "not needed; let the custom_logit_processor bring its own values",
@@ -88,6 +91,9 @@ class SamplingParams:
     fits at all."""
     jump_forward: bool | None = None
     """None takes the engine's setting."""
+    retokenize: str | None = None
+    """How certain text becomes tokens: ``hold-back`` or ``rewind`` (see
+    :class:`~sglnb.runtime.engine.Engine`). None takes the engine's setting."""
     custom_logit_processor: Callable[[Any, Any], Any] | None = None
     """Called with prompt and output ids [1, n] and logits [1, vocab], returns new logits: one of
     transformers' ``LogitsProcessor`` or any function like it. Runs on the engine's thread."""
@@ -165,6 +171,8 @@ class SamplingParams:
     def _check_constraint(self) -> None:
         """Refuse two constraints, and a schema or a grammar with a mistake in it."""
         kind = only_one(self.constraint, self.whitespace, self.lenient)
+        if self.retokenize is not None:
+            one_of("retokenize", self.retokenize, RETOKENIZE)
         if self.on_budget is not None:
             one_of("on_budget", self.on_budget, ON_BUDGET)
         if kind in ("json_schema", "type"):

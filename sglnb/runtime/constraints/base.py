@@ -13,6 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from sglnb.runtime.constraints.graph import Graphs
+    from sglnb.runtime.constraints.spelling import Spelling
 
 
 class Constraint(ABC):
@@ -25,6 +26,7 @@ class Constraint(ABC):
         n_states: number of automaton states; None where there are none to count.
         compile_ms: how long the compilation took, in milliseconds.
         min_tokens: no text that satisfies it has fewer tokens; a lower bound.
+        spelling: texts as the tokenizer writes them.
         warnings: what is not enforced while the text is written (``lenient=True``), in words;
             :meth:`check` finds it in the finished text.
     """
@@ -33,6 +35,7 @@ class Constraint(ABC):
     source: str
     n_states: int | None
     compile_ms: float
+    spelling: Spelling
     min_tokens: int = 0
     warnings: tuple[str, ...] = ()
 

@@ -34,6 +34,7 @@ class FSMConstraint(Constraint):
         self.vocabulary = vocabulary
         self.masks = TokenMasks(vocabulary, dfa)
         self.jump = JumpForward(self.masks, dfa, vocabulary, tokenizer)
+        self.spelling = self.jump.spelling
         if not vocabulary.has_all_bytes:
             self.masks.live = self._live_places()
 

@@ -60,6 +60,7 @@ class LLGConstraint(Constraint):
         self.kind, self.source, self.warnings = kind, source, warnings
         self.compile_ms = 0.0
         self.vocabulary, self.tokenizer = vocabulary, tokenizer
+        self.spelling = vocabulary.spelling
         self._check = check
         self._matcher = llguidance.LLMatcher(vocabulary.tokenizer, grammar, log_level=0)
         raise_error(self._matcher, kind)
