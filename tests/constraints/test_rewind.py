@@ -165,3 +165,13 @@ def test_a_view_and_a_trace_follow(engine):
     assert [t["id"] for t in view["rows"][request.rid]["tokens"]] == request.ids
     (traced,) = as_trace(events, engine.tokenizer)
     assert traced.prompt + traced.output == request.ids
+
+
+def test_the_masks_mass_is_told_to_those_who_ask(engine):
+    params = {"regex": r"[a-z]{3} is certain", "seed": 1}
+    meta = engine.generate("x", params, return_logprob=True)["meta_info"]
+    masses, scores = meta["output_mask_mass"], meta["output_token_logprobs"]
+    assert len(masses) == len(scores) == meta["completion_tokens"]
+    assert sum(mass is None for mass in masses) == meta["forced_tokens"] > 0
+    assert all(0 < mass <= 1 + 1e-5 for mass in masses if mass is not None)
+    assert "output_mask_mass" not in engine.generate("x", params)["meta_info"]
