@@ -13,6 +13,7 @@ from typing import Any
 import typing_extensions
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
 from sglnb.errors import ConstraintError
@@ -70,9 +71,17 @@ def type_name(kind: Any) -> str:
     return str(kind).replace("typing.", "").replace("__main__.", "")
 
 
+class _Schemas(GenerateJsonSchema):
+    """pydantic's schemas, where they let through only what is a value of the type."""
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """A number; pydantic would take any string, too, and look at it later."""
+        return super().decimal_schema(schema)["anyOf"][0]
+
+
 def _schema(kind: Any, name: str) -> dict[str, Any]:
     try:
-        return _adapter(kind, name).json_schema()
+        return _adapter(kind, name).json_schema(schema_generator=_Schemas)
     except PydanticUserError as error:
         raise ConstraintError(
             f"{name}: {type_name(kind)} has no JSON: {_first_line(error)}"
