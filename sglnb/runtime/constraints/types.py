@@ -75,8 +75,11 @@ class _Schemas(GenerateJsonSchema):
     """pydantic's schemas, where they let through only what is a value of the type."""
 
     def decimal_schema(self, schema: Any) -> dict[str, Any]:
-        """A number; pydantic would take any string, too, and look at it later."""
-        return super().decimal_schema(schema)["anyOf"][0]
+        """A string of digits, as pydantic writes it; where there are bounds, a number, which can
+        be held to them. pydantic would take any string and look at it later."""
+        number = super().decimal_schema(schema)["anyOf"][0]
+        digits = {"type": "string", "pattern": r"^-?[0-9]{1,40}(\.[0-9]{1,40})?$"}
+        return number if len(number) > 1 else digits
 
 
 def _schema(kind: Any, name: str) -> dict[str, Any]:
