@@ -13,6 +13,7 @@ from typing import Any
 import typing_extensions
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
 from sglnb.errors import ConstraintError
@@ -70,9 +71,24 @@ def type_name(kind: Any) -> str:
     return str(kind).replace("typing.", "").replace("__main__.", "")
 
 
+_LARGE = 1e15
+"""Bound of a Decimal without one."""
+
+
+class _Schemas(GenerateJsonSchema):
+    """Pydantic's schemas, save where they allow more than it reads."""
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """A number; pydantic's own allows any text beside it. It reads no number that is too
+        large for a float, so there are always bounds."""
+        low = {k: float(schema[k]) for k in ("ge", "gt") if k in schema} or {"ge": -_LARGE}
+        high = {k: float(schema[k]) for k in ("le", "lt") if k in schema} or {"le": _LARGE}
+        return self.float_schema({"type": "float", **low, **high})
+
+
 def _schema(kind: Any, name: str) -> dict[str, Any]:
     try:
-        return _adapter(kind, name).json_schema()
+        return _adapter(kind, name).json_schema(schema_generator=_Schemas)
     except PydanticUserError as error:
         raise ConstraintError(
             f"{name}: {type_name(kind)} has no JSON: {_first_line(error)}"
