@@ -78,7 +78,9 @@ def gen(
     scope: Mapping[str, Any] | None = None,
     whitespace: str | None = None,
     lenient: bool | None = None,
+    on_budget: str | None = None,
     jump_forward: bool | None = None,
+    retokenize: str | None = None,
     lora: str | None = None,
     timeout: float | None = None,
 ) -> SglGen | SglSelect:
@@ -128,7 +130,11 @@ def gen(
         lenient: leave out what the schema says and what cannot be enforced while the text is
             written. The finished text is checked, and reading the variable raises what it
             breaks.
+        on_budget: what to do when ``max_tokens`` runs out before the constraint is met: "close"
+            brings the text to a legal end in time (the default for ``json_schema`` and ``type``),
+            "cut" leaves it as it is, "error" fails and keeps the text in the state.
         jump_forward: write text that the constraint forces without asking the model.
+        retokenize: how certain text becomes tokens, "hold-back" or "rewind"; see ``Engine``.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
         timeout: seconds from when it is sent. After them it is stopped, who waits for it gets a
             GenerationTimeout, and what was appended after it is dropped; the text so far is
@@ -204,7 +210,9 @@ def gen(
         expression=typed,
         whitespace=whitespace,
         lenient=lenient or None,
+        on_budget=on_budget,
         jump_forward=jump_forward,
+        retokenize=retokenize,
         lora=lora,
     )
     try:

@@ -62,7 +62,8 @@ class BlockingRequest:
             if self.done:
                 return
             self.error = error
-            info = {"e2e_latency": time.monotonic() - self._began, **self.meta_info}
+            seconds = time.monotonic() - self._began
+            info = {"e2e_latency": seconds, "seconds": seconds, **self.meta_info}
             if isinstance(error, RequestAborted):
                 info["finish_reason"] = {"type": "abort"}
             self.meta_info = info

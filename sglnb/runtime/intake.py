@@ -11,8 +11,10 @@ from typing import Any
 from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, RequestArrived
 from .arguments import number
+from .compiling import Compiling, Prepared, Ready
 from .constraints import Constraint, compile_constraint
-from .constraints.budget import check_budget
+from .constraints.budget import closer_for
+from .constraints.types import type_name
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
 from .lora_registry import LoraRegistry
@@ -30,14 +32,23 @@ class Intake:
     Args:
         core: of the engine.
         model_name: for errors.
-        jump_forward: what a request gets that does not say.
+        jump_forward, retokenize: what a request gets that does not say.
         loras: the engine's adapters.
     """
 
-    def __init__(self, core: EngineCore, model_name: str, jump_forward: bool, loras: LoraRegistry):
+    def __init__(
+        self,
+        core: EngineCore,
+        model_name: str,
+        jump_forward: bool,
+        retokenize: str,
+        loras: LoraRegistry,
+    ):
         self._core, self._model_name = core, model_name
-        self._jump_forward, self._loras = jump_forward, loras
+        self._jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
         self._tokenizer = core.tokenizer
+        self.compiling = Compiling(core.events.emit)
+        self._prepared = Prepared()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self.context_length: int = core.runner.model.context_length
         self.look_at(core.runner.model)
@@ -80,13 +91,11 @@ class Intake:
         )
         source = ""
         if any(given is not None for given in params.constraint.values()):
-            constraint = self._compile(params)
-            if not self._may_be_cut(params):
-                check_budget(constraint, params.max_new_tokens)
-            request.constraint, request.cursor = constraint, constraint.start()
-            source = _told(constraint)
+            source = self._constrain(request, params)
         if params.jump_forward is None:
             params.jump_forward = self._jump_forward
+        if params.retokenize is None:
+            params.retokenize = self._retokenize
         if request.seed is None:
             request.seed = self._core.draw_seed()
         arrived = RequestArrived(
@@ -117,6 +126,37 @@ class Intake:
     def image_text(self) -> str:
         """What a prompt holds in place of an image; "" when the model takes none."""
         return self._images.placeholder
+
+    def _constrain(self, request: Request, params: SamplingParams) -> str:
+        """Give ``request`` its constraint, or have it compiled; returns how it is told.
+
+        Raises:
+            ConstraintError: it cannot be used. One that takes long fails the request later.
+        """
+        (kind,) = (name for name, given in params.constraint.items() if given is not None)
+        given = params.constraint[kind]
+        given = tuple(given) if kind == "choices" else given
+        layout = params.whitespace, params.lenient
+        key = kind, given, *layout, params.on_budget, params.max_new_tokens
+        may_be_cut = self._may_be_cut(params)
+
+        def make() -> Ready:
+            constraint = self._compile(params)
+            closer = closer_for(constraint, params.max_new_tokens, params.on_budget, may_be_cut)
+            self._prepared.add(key)
+            return Ready(constraint, closer)
+
+        if key in self._prepared:
+            request.constrain(*make())
+        else:
+            what = type_name(given) if kind in ("type", "json_schema") else given
+            told = _shortened(f"{kind}: {what}")
+            future = self.compiling.start(f"compiling {told[:100]}", make)
+            if not future.done():
+                request.compiling = future
+                return told
+            request.constrain(*future.result())
+        return _told(request.constraint)
 
     def _compile(self, params: SamplingParams) -> Constraint:
         constraint = compile_constraint(
@@ -187,8 +227,10 @@ class Intake:
 
 
 def _told(constraint: Constraint) -> str:
-    """The constraint for the log: a schema can be long."""
-    source = constraint.source
-    if len(source) > _MAX_SOURCE:
-        source = source[: _MAX_SOURCE - 1] + "…"
-    return f"{constraint.kind}: {source}"
+    """The constraint for the log."""
+    return _shortened(f"{constraint.kind}: {constraint.source}")
+
+
+def _shortened(text: str) -> str:
+    """A schema can be long."""
+    return text if len(text) <= _MAX_SOURCE else text[: _MAX_SOURCE - 1] + "…"

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .arguments import number
+from .arguments import number, one_of
+from .constraints.budget import ON_BUDGET
 from .constraints.compiler import KINDS, only_one, schema_source
 from .constraints.expressions import expression_spec
 from .constraints.grammar import read_grammar
 from .constraints.schema import prepare
 from .constraints.tools import tool_set
 from .stop_regex import StopRegexes
+
+RETOKENIZE = ("hold-back", "rewind")
+"""How jump-forward makes tokens of text; the default first."""
 
 _REFUSED = {
     "structural_tag": "not possible yet; use grammar or json_schema",
@@ -94,8 +98,16 @@ class SamplingParams:
     """Layout of the JSON: ``default``, ``compact``, ``indent`` or ``free``."""
     lenient: bool = False
     """Leave out what a schema says and what cannot be enforced; the finished text is checked."""
+    on_budget: str | None = None
+    """What to do when ``max_new_tokens`` runs out before the constraint is met: ``close`` brings
+    the text to a legal end in time, ``cut`` leaves it as it is, ``error`` fails and keeps it. None:
+    ``close`` for a schema or a type; for the others ``cut``, but told before it runs if no text
+    fits at all."""
     jump_forward: bool | None = None
     """None takes the engine's setting."""
+    retokenize: str | None = None
+    """How certain text becomes tokens: ``hold-back`` or ``rewind`` (see
+    :class:`~sglnb.runtime.engine.Engine`). None takes the engine's setting."""
     custom_logit_processor: Callable[[Any, Any], Any] | None = None
     """Called with prompt and output ids [1, n] and logits [1, vocab], returns new logits: one of
     transformers' ``LogitsProcessor`` or any function like it. Runs on the engine's thread."""
@@ -172,6 +184,10 @@ class SamplingParams:
     def _check_constraint(self) -> None:
         """Refuse two constraints, and one with a mistake in it."""
         kind = only_one(self.constraint, self.whitespace, self.lenient)
+        if self.retokenize is not None:
+            one_of("retokenize", self.retokenize, RETOKENIZE)
+        if self.on_budget is not None:
+            one_of("on_budget", self.on_budget, ON_BUDGET)
         if kind in ("json_schema", "type"):
             _, schema = schema_source(kind, self.constraint[kind])
             prepare(schema, self.whitespace, self.lenient, kind)

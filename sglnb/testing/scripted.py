@@ -85,6 +85,7 @@ class ScriptedRequest:
         encode, score = self._backend.tokenizer.encode, self._backend.score_of(self)
         prompt = encode(self.prompt) if isinstance(self.prompt, str) else self.prompt
         output = encode(self.text)
+        seconds = self._seconds or time.monotonic() - self._began
         info: dict[str, Any] = {
             "id": self.rid,
             "finish_reason": self._reason,
@@ -92,7 +93,8 @@ class ScriptedRequest:
             "completion_tokens": len(output),
             "cached_tokens": 0,
             "forced_tokens": 0,
-            "e2e_latency": self._seconds or time.monotonic() - self._began,
+            "e2e_latency": seconds,
+            "seconds": seconds,
         }
         if self.options.get("return_logprob"):
             start = self.options.get("logprob_start_len")

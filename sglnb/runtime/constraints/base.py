@@ -7,12 +7,13 @@ The engine never asks what kind of constraint it holds. A regular constraint is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from sglnb.runtime.constraints.graph import Graphs
+    from sglnb.runtime.constraints.spelling import Spelling
 
 
 class Constraint(ABC):
@@ -26,6 +27,7 @@ class Constraint(ABC):
         n_states: number of automaton states; None where there are none to count.
         compile_ms: how long the compilation took, in milliseconds.
         min_tokens: no text that satisfies it has fewer tokens; a lower bound.
+        spelling: texts as the tokenizer writes them.
         warnings: what is not enforced while the text is written (``lenient=True``), in words;
             :meth:`check` finds it in the finished text.
     """
@@ -34,6 +36,7 @@ class Constraint(ABC):
     source: str
     n_states: int | None
     compile_ms: float
+    spelling: Spelling
     min_tokens: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -50,6 +53,20 @@ class Constraint(ABC):
     def graph(self) -> Graphs | None:
         """The automaton to draw, plain and compressed; None where there is none (a grammar's
         parser makes its states as it goes)."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory that it takes now, about; masks are added while it is used."""
+
+    @abstractmethod
+    def at_least(self, budget: int) -> int:
+        """No text that satisfies it has fewer tokens. Over ``budget`` if no text fits in that many,
+        as far as it is known."""
+
+    @abstractmethod
+    def closer(self, budget: int) -> Closer | None:
+        """What keeps a legal end within ``budget`` tokens; None if no such end is known."""
 
     def check(self, text: str) -> None:
         """Look for what was not enforced in a finished ``text``.
@@ -138,3 +155,33 @@ class Cursor(ABC):
     @abstractmethod
     def state(self) -> int | None:
         """Number of the automaton state, as in :meth:`Constraint.graph`; None without one."""
+
+
+class Closer(ABC):
+    """Keeps a legal end in reach of one request, as late as can be. ``left`` is always the number
+    of tokens that may still come."""
+
+    def legal(self, cursor: Cursor, left: int) -> Mask | None:
+        """The tokens that leave an end in reach; None: all that the cursor allows, or this closer
+        only looks when a token was taken."""
+        return None
+
+    @abstractmethod
+    def keeps(self, cursor: Cursor, token: int, left: int) -> bool:
+        """Whether an end is in reach from ``cursor``, which has just taken ``token``. If not, it
+        has to be taken back, for :meth:`legal` or :meth:`way`."""
+
+    def way(self, left: int) -> list[int]:
+        """Tokens to write now instead of asking the model; empty: ask it."""
+        return []
+
+    def instead(self) -> list[int]:
+        """The token to write in place of one that :meth:`keeps` refused; empty: there is none."""
+        return []
+
+
+class Mask(NamedTuple):
+    """Legal tokens as packed bits, and how many they are."""
+
+    words: np.ndarray
+    count: int

@@ -36,6 +36,8 @@ KINDS = ("regex", "choices", "json_schema", "type", "grammar", "ebnf", "tools", 
 
 MAX_CACHED = 128
 """Compiled constraints kept per tokenizer; the one unused for longest goes first."""
+MAX_BYTES = 256 << 20
+"""Memory that they may take, with their masks."""
 
 _LOCK = threading.Lock()
 
@@ -206,7 +208,8 @@ class _Cache:
     """What was compiled for one tokenizer; it lives on the tokenizer and goes with it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._compiling = threading.RLock()
+        self._reading = threading.Lock()
+        self._compiling: dict[tuple[str, ...], threading.Lock] = {}
         self._tokenizer = tokenizer
         self._results: OrderedDict[tuple[str, ...], Constraint | ConstraintError] = OrderedDict()
 
@@ -231,7 +234,9 @@ class _Cache:
         the vocabulary in the form that ``tool`` names."""
         result = self._look(key)
         if result is None:
-            with self._compiling:
+            with _LOCK:
+                compiling = self._compiling.setdefault(key, threading.Lock())
+            with compiling:  # only who wants the same one waits
                 result = self._look(key)  # another thread may have been first
                 if result is None:
                     try:
@@ -247,13 +252,29 @@ class _Cache:
         with _LOCK:
             if key in self._results:
                 self._results.move_to_end(key)
+                self._trim()  # masks are added while a constraint is used
             return self._results.get(key)
 
     def _keep(self, key: tuple[str, ...], result: Constraint | ConstraintError) -> None:
         with _LOCK:
             self._results[key] = result
-            while len(self._results) > MAX_CACHED:
-                self._results.popitem(last=False)
+            self._compiling.pop(key, None)
+            self._trim()
+
+    def _trim(self) -> None:
+        """Forget what was unused for longest; the newest stays whatever its size."""
+        left = self.nbytes
+        while len(self._results) > 1 and (len(self._results) > MAX_CACHED or left > MAX_BYTES):
+            _, result = self._results.popitem(last=False)
+            left -= _size(result)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept."""
+        return sum(map(_size, self._results.values()))
+
+    def __len__(self) -> int:
+        return len(self._results)
 
     def _compile(
         self, build: Callable[[], Any], tool: str, make: Callable[[Any, Any], Constraint]
@@ -261,11 +282,23 @@ class _Cache:
         started = time.perf_counter()
         built = build()
         seconds = time.perf_counter() - started
-        vocabulary = getattr(self, tool)  # once per tokenizer, so not part of this one's time
+        with self._reading:
+            vocabulary = getattr(self, tool)  # once per tokenizer, so not part of this one's time
         started = time.perf_counter()
         constraint = make(built, vocabulary)
         constraint.compile_ms = 1e3 * (seconds + time.perf_counter() - started)
         return constraint
+
+
+def _size(result: Constraint | ConstraintError) -> int:
+    return 1_000 if isinstance(result, ConstraintError) else result.nbytes
+
+
+def cached(tokenizer: Tokenizer) -> dict[str, int]:
+    """How many constraints are kept for ``tokenizer``, and the memory they take."""
+    cache = _cache_of(tokenizer)
+    with _LOCK:
+        return {"constraints": len(cache), "constraint_bytes": cache.nbytes}
 
 
 def _cache_of(tokenizer: Tokenizer) -> _Cache:

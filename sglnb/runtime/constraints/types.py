@@ -72,18 +72,18 @@ def type_name(kind: Any) -> str:
 
 
 _LARGE = 1e15
-"""Bound of a Decimal without one."""
+"""Bound of a Decimal without one: pydantic reads no number that is too large for a float."""
 
 
 class _Schemas(GenerateJsonSchema):
-    """Pydantic's schemas, save where they allow more than it reads."""
+    """pydantic's schemas, where they let through only what is a value of the type."""
 
     def decimal_schema(self, schema: Any) -> dict[str, Any]:
-        """A number; pydantic's own allows any text beside it. It reads no number that is too
-        large for a float, so there are always bounds."""
-        low = {k: float(schema[k]) for k in ("ge", "gt") if k in schema} or {"ge": -_LARGE}
-        high = {k: float(schema[k]) for k in ("le", "lt") if k in schema} or {"le": _LARGE}
-        return self.float_schema({"type": "float", **low, **high})
+        """A number; pydantic would take any string, too, and look at it later."""
+        number = super().decimal_schema(schema)["anyOf"][0]
+        low = {} if "exclusiveMinimum" in number else {"minimum": -_LARGE}
+        high = {} if "exclusiveMaximum" in number else {"maximum": _LARGE}
+        return {**low, **high, **number}
 
 
 def _schema(kind: Any, name: str) -> dict[str, Any]:
