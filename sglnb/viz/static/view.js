@@ -3,7 +3,8 @@
 // The kernel sends events as custom messages and, about each second, a bounded copy of the log
 // in the trait `saved`. Everything shown is a fold over the events; the slider folds a prefix.
 
-import { initial, reduce, nodeTokens } from "./reduce.js";
+import { initial, reduce } from "./reduce.js";
+import { nodeTokens } from "./reduce_tree.js";
 import { makeDecoder } from "./wire.js";
 import { countOf, groupDigits, oneLine, pathTo, secondsText, visible } from "./layout.js";
 import { make, setAttr, setText } from "./dom.js";
