@@ -148,7 +148,7 @@ def test_in_a_program(engine):
     def program(s):
         s += "Items: " + sgl.gen("items", type=list[int], max_tokens=6, temperature=1.0)
         s += "\nText: " + sgl.gen("t", regex="[a-z]{90,200}!", max_tokens=40, on_budget="close")
-        s += "\nMore: " + sgl.gen("e", regex="[a-z]{90,200}!", max_tokens=40, on_budget="error")
+        s += "\nMore: " + sgl.gen("e", regex="[a-z]{90,200}@", max_tokens=40, on_budget="error")
 
     state = program.run(backend=engine)
     assert all(isinstance(item, int) for item in state.value("items"))

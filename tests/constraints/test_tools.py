@@ -443,6 +443,10 @@ def inward(x: typing.Callable[[], int]) -> int:
     return 1
 
 
+def priced(x: Annotated[Decimal, Field(ge=0)]) -> int:
+    return 1
+
+
 def looks(x: Annotated[str, Field(pattern="(?=a)b")]) -> int:
     return 1
 
@@ -459,6 +463,11 @@ def looks(x: Annotated[str, Field(pattern="(?=a)b")]) -> int:
         ([raw], {"tool_style": "python"}, r"tools: raw\(\): parameter 'x': bytes has no form"),
         ([inward], {}, r"tools: inward\(\): parameter 'x': .*Callable.* has no JSON"),
         ([inward], {"tool_style": "python"}, r"inward\(\): parameter 'x': .*Callable.* no form"),
+        (
+            [priced],
+            {"tool_style": "python"},
+            r"priced\(\): parameter 'x': bounds of a Decimal",
+        ),
         ([looks], {}, r"tools: looks\(\): parameter 'x': .* has no JSON: .*look-around"),
         ([looks], {"tool_style": "python"}, r"tools: looks\(\): parameter 'x': .*look-around"),
         ([lambda x: x], {}, "tools: '<lambda>' is no name that a call can have"),

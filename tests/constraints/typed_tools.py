@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import subprocess
@@ -17,26 +18,30 @@ def walk(constraint, tokenizer, rng: random.Random, limit: int = 90) -> str | No
     """A text through the masks; after a while it looks for the end. None: it found none."""
     cursor, ids = constraint.start(), []
     eager = rng.randint(4, 40)
+    closing = _closing(tokenizer)
     while not cursor.done:
         if len(ids) > limit:
             return None
         bits = np.unpackbits(cursor.allowed().view(np.uint8), bitorder="little")
-        legal = np.flatnonzero(bits).tolist()
-        assert legal
+        legal = np.flatnonzero(bits)
+        assert len(legal)
         if cursor.is_final and len(ids) >= eager:
             break
-        closing = [i for i in legal if tokenizer.token_bytes[i] in _CLOSING]
+        near = closing[bits[closing] == 1]
         inside = len(legal) > tokenizer.vocab_size // 4  # of quotes: there all else is legal too
-        if closing and (inside or len(ids) >= eager) and rng.random() < 0.7:
-            token = rng.choice(closing)
-        else:
-            token = rng.choice(legal)
+        wanted = len(near) and (inside or len(ids) >= eager) and rng.random() < 0.7
+        token = int(rng.choice(near if wanted else legal))
         if token in tokenizer.eos_ids:
             break
         cursor.advance(token)
         ids.append(token)
     assert cursor.is_final
     return tokenizer.decode(ids)
+
+
+@functools.cache
+def _closing(tokenizer) -> np.ndarray:
+    return np.array([i for i, raw in enumerate(tokenizer.token_bytes) if raw in _CLOSING])
 
 
 def walks(constraint, tokenizer, count: int, seed: int = 0) -> list[str]:

@@ -197,6 +197,8 @@ class Literals:
             call = self._grammar.call(read_function(plain, what), symbol.depth)
             self._rules.add(symbol, call)
             return
+        if plain in (decimal.Decimal, datetime.timedelta) and kind is not plain:
+            raise ConstraintError(f"{what}: bounds of a {plain.__name__} have no form in Python")
         if plain is decimal.Decimal:
             call, inside = plain.__name__, _DECIMAL
         elif plain is datetime.timedelta:

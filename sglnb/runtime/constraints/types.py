@@ -71,12 +71,19 @@ def type_name(kind: Any) -> str:
     return str(kind).replace("typing.", "").replace("__main__.", "")
 
 
+_LARGE = 1e15
+"""Bound of a Decimal without one: pydantic reads no number that is too large for a float."""
+
+
 class _Schemas(GenerateJsonSchema):
     """pydantic's schemas, where they let through only what is a value of the type."""
 
     def decimal_schema(self, schema: Any) -> dict[str, Any]:
         """A number; pydantic would take any string, too, and look at it later."""
-        return super().decimal_schema(schema)["anyOf"][0]
+        number = super().decimal_schema(schema)["anyOf"][0]
+        low = {} if "exclusiveMinimum" in number else {"minimum": -_LARGE}
+        high = {} if "exclusiveMaximum" in number else {"maximum": _LARGE}
+        return {**low, **high, **number}
 
 
 def _schema(kind: Any, name: str) -> dict[str, Any]:
