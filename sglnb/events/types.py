@@ -267,9 +267,9 @@ class ConstraintUsed(Event):
     """States of the whole automaton; None for a grammar or a schema."""
     graph: dict[str, list[list[Any]]] | None
     """The compressed automaton: ``nodes`` are ``[state, final]``, ``edges`` are ``[source, target,
-    label, certain, via]``, where ``certain`` is whether the label is a text (1) and not a set of
-    characters (0), and ``via`` are the states drawn into the edge. The start is state 0. None
-    where there is no automaton, or too large a one."""
+    label, certain, via]``. The label is a text (``certain`` is 1) or describes a set of characters
+    (0); ``via`` are the states drawn into the edge, one after each character but the last. The
+    start is state 0. None where there is no automaton, or too large a one."""
 
 
 # -- the radix tree ------------------------------------------------------------------------

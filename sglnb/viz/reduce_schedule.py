@@ -25,7 +25,8 @@ def initial_schedule() -> Schedule:
     tokens so far and those of them found in the cache.
     """
     return {
-        "requests": {}, "order": [], "steps": [], "queue": 0, "prompt": 0, "hits": 0, "since": _nothing(),
+        "requests": {}, "order": [], "steps": [], "queue": 0, "prompt": 0, "hits": 0,
+        "since": _nothing(),
     }  # fmt: skip
 
 

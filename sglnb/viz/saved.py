@@ -1,8 +1,8 @@
 """What a run's view keeps in its saved state: the run's log as JSON of bounded size.
 
-As the log outgrows the budget the copy becomes leaner in steps: first the alternatives of each
-token go, then tokens generated one after the other share an event, and so do steps, and at last what does not
-fit is counted instead of kept. The header's numbers are always there and always right.
+As the log outgrows the budget the copy becomes leaner: first the alternatives of each token go,
+then tokens generated one after the other share an event, as the engine's steps do, and at last what
+does not fit is counted instead of kept. The header's numbers are always there and always right.
 """
 
 from __future__ import annotations

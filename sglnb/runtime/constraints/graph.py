@@ -65,7 +65,9 @@ def to_record(graph: Graph) -> dict[str, list[list[Any]]]:
     return {
         "nodes": [[node.id, int(node.final)] for node in graph.nodes],
         "edges": [
-            [edge.source, edge.target, edge.label, int(edge.text is not None), list(edge.via)]
+            [edge.source, edge.target, edge.label, 0, list(edge.via)]
+            if edge.text is None
+            else [edge.source, edge.target, edge.text, 1, list(edge.via)]
             for edge in graph.edges
         ],
     }
