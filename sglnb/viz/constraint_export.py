@@ -40,14 +40,18 @@ def constraint_fsm(constraint: Any) -> FSM | None:
     graphs = constraint.graph()
     if graphs is None:
         return None
-    compressed = graphs.compressed
-    return FSM({
-        "nodes": [[node.id, int(node.final)] for node in compressed.nodes],
-        "edges": [
-            [e.source, e.target, e.label if e.text is None else e.text, int(e.text is not None), e.via]
-            for e in compressed.edges
-        ],
-    })  # fmt: skip
+    nodes = [[node.id, int(node.final)] for node in graphs.compressed.nodes]
+    edges = [
+        [
+            edge.source,
+            edge.target,
+            edge.label if edge.text is None else edge.text,
+            int(edge.text is not None),
+            edge.via,
+        ]
+        for edge in graphs.compressed.edges
+    ]
+    return FSM({"nodes": nodes, "edges": edges})
 
 
 def constraint_words(constraint: Any) -> list[str]:
@@ -155,8 +159,9 @@ def own_fsm_svg(fsm: FSM | None) -> str:
     for state in plan.states:
         for r in (RADIUS, RADIUS - 3.5) if state["final"] else (RADIUS - 1.5,):
             parts.append(
-                f'<circle cx="{state["x"]:.1f}" cy="{state["y"]:.1f}" r="{r}" fill="#FFFFFF" '
-                f'stroke="#555555" stroke-width="1.5"><title>state {state["state"]}</title></circle>'
+                f'<circle cx="{state["x"]:.1f}" cy="{state["y"]:.1f}" r="{r}" '
+                f'fill="#FFFFFF" stroke="#555555" stroke-width="1.5">'
+                f"<title>state {state['state']}</title></circle>"
             )
     if rest:
         parts.append(
