@@ -26,7 +26,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 14px/1.5 system-ui, sans-serif; margin: 18px; color-scheme: light dark; }}
+body {{ font: 14px/1.5 system-ui, sans-serif; margin: 18px; background: #fff; color: #1f2328; }}
 .picture {{ overflow-x: auto; }}
 </style>
 </head>
