@@ -29,7 +29,8 @@ _PAGE = """<!doctype html>
 
 def simulation_html(name: str, words: str, events: Iterable[Event]) -> str:
     """A simulation's schedule for a cell's output; it survives in a saved notebook."""
-    return f'<div style="{_ROOT}"><b>{escape(name)}</b> {escape(words)}{steps_html(fold(events))}</div>'
+    picture = steps_html(fold(events))
+    return f'<div style="{_ROOT}"><b>{escape(name)}</b> {escape(words)}{picture}</div>'
 
 
 def simulation_page(name: str, events: Iterable[Event]) -> str:

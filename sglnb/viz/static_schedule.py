@@ -12,6 +12,8 @@ COLUMNS = 72
 WIDTH = 9
 """Pixels of a column."""
 HEIGHT = 100
+MOST = 8
+"""Requests of a column that have a box of their own."""
 HUES = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#B8A800")
 OTHERS = "#AAAAAA"
 CACHED = "#009E73"
@@ -103,10 +105,14 @@ def _picture(view: dict[str, Any], columns: list[Column], top: float) -> str:
 
 
 def _parts(column: Column, scale: float) -> list[tuple[str, str, int]]:
-    """``(rid, kind, pixels)`` from the bottom up."""
+    """``(rid, kind, pixels)`` from the bottom up; in a large batch most are put together."""
+    bands = column["bands"]
+    if len(bands) > MOST:
+        rest = [sum(heights) for heights in zip(*(b[1:] for b in bands[MOST:]), strict=True)]
+        bands = [*bands[:MOST], ["", *rest]]
     return [
         (rid, kind, max(1, round(high * scale)))
-        for rid, cached, read, wrote in column["bands"]
+        for rid, cached, read, wrote in bands
         for kind, high in (("wrote", wrote), ("read", read), ("cached", cached))
         if high > 0
     ]

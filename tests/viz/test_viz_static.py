@@ -63,7 +63,9 @@ def test_static_html_shows_hostile_text_as_text():
 
 def test_static_html_tells_kinds_and_choices():
     html = viz.static_html(load("regex"), "regex")
-    assert html.count("border-bottom: 2px dotted #E69F00") == 25 + 1  # and the legend
+    tokens, constraint = html.split("constraint</summary>")
+    assert tokens.count("border-bottom: 2px dotted #E69F00") == 25 + 1  # and the legend
+    assert constraint.count("border-bottom: 2px dotted #E69F00") == 4 + 1  # jumps
     assert "not allowed" in html
     select = "".join(Tags(viz.static_html(load("select"), "select")).words)
     assert "choices for label" in select

@@ -106,7 +106,7 @@ export function makeSchedulePane(hooks) {
     const t0 = steps.length ? steps[0].t - steps[0].seconds : 0;
     const every = Math.max(1, Math.ceil(90 / plan.step));
     const edge = SIDE + columns.length * plan.step + 5;
-    const marks = columns.flatMap(({ first }, i) => (i % every ? [] : [{ key: `at ${i}`, x: SIDE + i * plan.step,
+    const marks = columns.flatMap(({ first }, i) => (i % every || (i && i > columns.length - 0.7 * every) ? [] : [{ key: `at ${i}`, x: SIDE + i * plan.step,
       y: floor + 12, anchor: "start", text: `${steps[first].step} · ${secondsText(Math.max(0, steps[first].t - t0))}` }]));
     if (columns.some((column) => column.pool !== null)) {
       marks.push({ key: "full", x: edge, y: ABOVE + 4, anchor: "start", text: "100 %" },
