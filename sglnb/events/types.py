@@ -165,7 +165,9 @@ class TokensGenerated(Event):
     ids: list[int]
     pieces: list[str]
     how: str
-    """"sampled" or "forced" (written by jump-forward without being sampled)."""
+    """"sampled", "forced" (written by jump-forward without being sampled), "closing" (written
+    because the budget runs out and the constraint has to be met) or "retokenized" (other tokens
+    for text that was there)."""
     logprobs: list[float | None]
     """Natural log of the model's probability before temperature and mask; None = unknown."""
     top: list[list[list[Any]]]
@@ -174,8 +176,13 @@ class TokensGenerated(Event):
     """Number of tokens that the constraint allowed; None = no constraint."""
     mass: list[float | None]
     """Share of probability (0..1) the mask left standing; None = no constraint."""
+    replaced: int = 0
+    """So many tokens of the request, its last ones, were taken back before these came. They may
+    reach into the prompt."""
     fsm_before: int | None = None
-    fsm_after: int | None = None
+    """State of the constraint's automaton before the first token; None = no automaton."""
+    fsm_after: list[int] | None = None
+    """Its state after each token."""
 
 
 @dataclass(slots=True)
@@ -193,6 +200,8 @@ class RequestFinished(Event):
     cached_tokens: int = 0
     completion_tokens: int = 0
     forced_tokens: int = 0
+    closed_by_budget: bool = False
+    """Whether the text was brought to its end because ``max_new_tokens`` ran out."""
 
 
 @dataclass(slots=True)
@@ -219,6 +228,9 @@ class StepRan(Event):
     used_slots: int
     total_slots: int
     seconds: float
+    count: int = 1
+    """Steps that are told as one here: more in condensed copies of a log. Numbers that are no
+    sums are the last step's."""
 
 
 @dataclass(slots=True)
@@ -241,6 +253,23 @@ class ConstraintCompiled(Event):
     states: int | None
     compressed_states: int | None
     seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class ConstraintUsed(Event):
+    """A run has its first request with this constraint."""
+
+    kind: ClassVar[str] = "constraint_used"
+    run: str
+    source: str
+    """As in :attr:`RequestArrived.constraint`."""
+    states: int | None
+    """States of the whole automaton; None for a grammar or a schema."""
+    graph: dict[str, list[list[Any]]] | None
+    """The compressed automaton: ``nodes`` are ``[state, final]``, ``edges`` are ``[source, target,
+    label, certain, via]``. The label is a text (``certain`` is 1) or describes a set of characters
+    (0); ``via`` are the states drawn into the edge, one after each character but the last. The
+    start is state 0. None where there is no automaton, or too large a one."""
 
 
 # -- the radix tree ------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from .api import (
 from .async_state import AsyncProgramState, AsyncProgramStateGroup
 from .backend import Backend, get_default_backend, set_default_backend
 from .base_backend import BaseBackend
+from .calls import Call
 from .cell import finish_run, finish_run_async, start_state, wait_run
 from .choices import (
     ChoicesDecision,
@@ -64,8 +65,10 @@ from .role_template import RoleTemplate, get_chat_template
 from .settings import Runtime, flush_cache, get_server_info, global_config
 from .sgl_params import SglSamplingParams
 from .state import ProgramState
+from .tool_text import describe_tools, tool_schema
 from .trace_graph import Trace
 from .trace_node import TraceError
+from .typed_expression import Expression
 
 load_state = ProgramState.load
 
@@ -76,9 +79,11 @@ __all__ = [
     "BaseBackend",
     "BatchInterrupted",
     "BranchError",
+    "Call",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
     "CompiledFunction",
+    "Expression",
     "GenerationAborted",
     "GenerationError",
     "GenerationTimeout",
@@ -112,6 +117,7 @@ __all__ = [
     "assistant",
     "assistant_begin",
     "assistant_end",
+    "describe_tools",
     "finish_run",
     "finish_run_async",
     "flush_cache",
@@ -134,6 +140,7 @@ __all__ = [
     "system_begin",
     "system_end",
     "token_length_normalized",
+    "tool_schema",
     "unconditional_likelihood_normalized",
     "user",
     "user_begin",

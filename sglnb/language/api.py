@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..runtime.constraints.compiler import only_one
+from ..runtime.constraints.expressions import expression_spec
+from ..runtime.constraints.tools import tool_set
 from ..runtime.images import load_image
 from ..runtime.video import load_frames
+from .calls import CallForm
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
 from .family import check_timeout
 from .ir import (
@@ -27,6 +30,7 @@ from .ir import (
 )
 from .placeholders import SglArgument, SglImageArgument
 from .sampling import check, check_pick, dtype_name, own
+from .typed_expression import ExpressionForm
 from .values import JsonForm, form_of
 
 
@@ -66,9 +70,17 @@ def gen(
     return_entropy: bool | None = None,
     grammar: str | None = None,
     type: Any = None,
+    tools: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]] | None = None,
+    tool_style: str | None = None,
+    when: str | Sequence[str] | None = None,
+    max_calls: int | None = None,
+    expression: Any = None,
+    scope: Mapping[str, Any] | None = None,
     whitespace: str | None = None,
     lenient: bool | None = None,
+    on_budget: str | None = None,
     jump_forward: bool | None = None,
+    retokenize: str | None = None,
     lora: str | None = None,
     timeout: float | None = None,
 ) -> SglGen | SglSelect:
@@ -102,12 +114,27 @@ def gen(
             (``root ::= ...``).
         type: the text is the JSON of this type: int, list[str], date, Literal["a", "b"], an
             enum, a dataclass, a TypedDict, a pydantic model... ``s.value(name)`` is the value.
+        tools: the text is a call of one of these functions that fits its annotations;
+            ``s.value(name)`` is the call, ``s.call(name)`` runs it. See :func:`describe_tools`.
+        tool_style: "json" (default): ``{"name": "f", "arguments": {"x": 1}}``, or "python":
+            ``f(x=1)``, where calls of tools can be arguments.
+        when: a text that begins a call, such as "<tool_call>" (or that and the one that ends
+            it): before and behind calls the model writes freely, and ``s.value(name)`` is the
+            list of the calls.
+        max_calls: how many calls there may be, 1 by default. More than one are a list.
+        expression: the text is a Python expression of this type; ``s.value(name)`` is an
+            :class:`Expression`, ``.evaluate(price=2.5)`` its value.
+        scope: by name what the expression may use: types of variables, and functions.
         whitespace: layout of the JSON: "default" is one space after ``,`` and ``:``, as
             ``json.dumps`` has it; "compact", "indent", "free".
         lenient: leave out what the schema says and what cannot be enforced while the text is
             written. The finished text is checked, and reading the variable raises what it
             breaks.
+        on_budget: what to do when ``max_tokens`` runs out before the constraint is met: "close"
+            brings the text to a legal end in time (the default for ``json_schema`` and ``type``),
+            "cut" leaves it as it is, "error" fails and keeps the text in the state.
         jump_forward: write text that the constraint forces without asking the model.
+        retokenize: how certain text becomes tokens, "hold-back" or "rewind"; see ``Engine``.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
         timeout: seconds from when it is sent. After them it is stopped, who waits for it gets a
             GenerationTimeout, and what was appended after it is dropped; the text so far is
@@ -120,8 +147,11 @@ def gen(
     where = caller()
     _check_name(name)
     check_timeout(timeout)
-    free = dtype is choices is regex is json_schema is grammar is type is None
-    if not (free and whitespace is lenient is None):
+    constraint = not (
+        dtype is choices is regex is json_schema is grammar is type is tools is expression is None
+        and tool_style is when is max_calls is scope is whitespace is lenient is None
+    )
+    if constraint:
         only_one(
             {
                 "dtype": dtype,
@@ -130,6 +160,8 @@ def gen(
                 "json_schema": json_schema,
                 "grammar": grammar,
                 "type": type,
+                "tools": tools,
+                "expression": expression,
             },
             whitespace,
             lenient,
@@ -140,8 +172,17 @@ def gen(
         return _select(name, choices, temperature or 0.0, choices_method, where)
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
-    dtype = dtype_name(dtype)
-    form = form_of(dtype, json_schema, type, whitespace, lenient)
+    called = typed = form = None
+    if constraint:
+        dtype = dtype_name(dtype)
+        called = tool_set(tools, tool_style, when, max_calls)
+        typed = expression_spec(expression, scope)
+        if called is not None:
+            form = CallForm(called)
+        elif typed is not None:
+            form = ExpressionForm(typed)
+        else:
+            form = form_of(dtype, json_schema, type, whitespace, lenient)
     if isinstance(pick, int) and n is not None:
         check_pick(pick, n)
     params: dict[str, Any] = {}
@@ -201,12 +242,20 @@ def gen(
         params["json_schema"] = form.schema
     if grammar is not None:
         params["grammar"] = grammar
+    if called is not None:
+        params["tools"] = called
+    if typed is not None:
+        params["expression"] = typed
     if whitespace is not None:
         params["whitespace"] = whitespace
     if lenient:
         params["lenient"] = lenient
+    if on_budget is not None:
+        params["on_budget"] = on_budget
     if jump_forward is not None:
         params["jump_forward"] = jump_forward
+    if retokenize is not None:
+        params["retokenize"] = retokenize
     if lora is not None:
         params["lora"] = lora
     try:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 from . import display, reading
+from .calls import await_calls, run_calls
 from .group import ProgramStateGroup
 from .reading import awaited
 from .save import save
@@ -63,6 +64,10 @@ class AsyncProgramState(ProgramState):
         """``await`` it: see :meth:`ProgramState.value`."""
         ex = self.stream_executor
         return self._value(f"s.value({name!r})", lambda: reading.value(ex, name))
+
+    async def call(self, name: str) -> Any:
+        """See :meth:`ProgramState.call`; results of ``async`` functions are awaited too."""
+        return await await_calls(run_calls(await self.value(name)))
 
     def get_meta_info(self, name: str, timeout: float | None = None) -> Any:
         """``await`` it: see :meth:`ProgramState.get_meta_info`."""

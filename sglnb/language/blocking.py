@@ -63,7 +63,7 @@ class BlockingRequest:
                 return
             self.error = error
             seconds = time.monotonic() - self._began
-            info = {"seconds": seconds, "e2e_latency": seconds, **self.meta_info}
+            info = {"e2e_latency": seconds, "seconds": seconds, **self.meta_info}
             if isinstance(error, RequestAborted):
                 info["finish_reason"] = {"type": "abort"}
             self.meta_info = info

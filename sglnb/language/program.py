@@ -53,7 +53,9 @@ OPTIONS = (
     "no_stop_trim",
     "ignore_eos",
     "skip_special_tokens",
+    "on_budget",
     "jump_forward",
+    "retokenize",
     *SUBMIT_OPTIONS,
 )
 """Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConstraintError
 from ..runtime.arguments import number
+from ..runtime.constraints.syntax import check_regex
 from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
 from .settings import global_config
-from .values import NUMBER_ENDS, JsonForm
 
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
@@ -27,8 +25,6 @@ DTYPE_REGEX = {
     "str": r"\"[\w\d\s]*\"",
 }
 """What ``gen(dtype=)`` lets the model write (SGLang's patterns; a str has its quotes)."""
-
-DTYPE_STOP = {"int": NUMBER_ENDS, "float": NUMBER_ENDS}
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -84,10 +80,7 @@ def check(params: dict[str, Any]) -> None:
         probe.setdefault("max_new_tokens", max(least, 128))
     SamplingParams.of(probe)
     if "regex" in probe:
-        try:
-            re.compile(probe["regex"])
-        except re.error as error:
-            raise ConstraintError(f"regex: {error}: {probe['regex']!r}") from None
+        check_regex(probe["regex"])
     if plain and len(_good) < 1000:
         _good.add(key)
 
@@ -141,10 +134,9 @@ def resolve(
         params["regex"] = DTYPE_REGEX[gen.dtype]
     its_own = params.pop("stop", None) or ()
     ids = params.pop("stop_token_ids", None) or ()
-    if not (its_own or ids or stop or stop_token_ids or gen.dtype or gen.form):
+    if not (its_own or ids or stop or stop_token_ids or gen.form):
         return params, options
-    bare = isinstance(gen.form, JsonForm) and gen.form.bare
-    ends = NUMBER_ENDS if bare else DTYPE_STOP.get(gen.dtype, ())
+    ends = () if gen.form is None else gen.form.ends
     stops = [*((its_own,) if isinstance(its_own, str) else its_own), *ends, *stop]
     if stops:
         params["stop"] = list(dict.fromkeys(stops))

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import display, reading
 from .backend import Backend
+from .calls import run_calls
 from .checkpoints import Checkpoint
 from .executor import StreamExecutor
 from .group import ProgramStateGroup
@@ -138,6 +139,16 @@ class ProgramState:
             GenerationError, UnknownVariable: as :meth:`get_var`.
         """
         return wait(reading.value(self.stream_executor, name))
+
+    def call(self, name: str) -> Any:
+        """Run the call that ``gen(name, tools=...)`` wrote, waited for, and give its result; of
+        several calls a list of results, in their order.
+
+        Raises:
+            Exception: what the tool raises, with the call as a note.
+            TypeError: the variable is no call. Else as :meth:`value`.
+        """
+        return run_calls(self.value(name))
 
     def set_var(self, name: str, value: Any) -> None:
         """Set a variable; no text is appended."""

@@ -20,7 +20,13 @@ NUMBER_ENDS = (" ", "\n")
 
 
 class Form(Protocol):
-    """How to read a text."""
+    """How to read a text.
+
+    Attributes:
+        ends: texts that end it, where nothing in it does.
+    """
+
+    ends: tuple[str, ...]
 
     def read(self, text: Any, meta_info: Any) -> Any:
         """``text`` as a value; ``meta_info`` tells why it ended.
@@ -35,6 +41,7 @@ class DtypeForm:
 
     def __init__(self, name: str):
         self.name = name
+        self.ends = NUMBER_ENDS if name in ("int", "float") else ()
 
     def read(self, text: Any, meta_info: Any) -> Any:
         text = text.strip()
@@ -47,7 +54,7 @@ class DtypeForm:
                 return text[1:-1]
             return {"int": int, "float": float}[self.name](text)
         except (KeyError, ValueError):
-            raise ConstraintError(f"{text[:200]!r} is no {self.name}{_cut(meta_info)}") from None
+            raise ConstraintError(f"{text[:200]!r} is no {self.name}{cut(meta_info)}") from None
 
 
 class JsonForm:
@@ -55,14 +62,14 @@ class JsonForm:
 
     Attributes:
         schema: the schema as JSON.
-        bare: the texts are numbers that a space or a line break may end.
+        ends: a space or a line break where the texts are numbers.
         warnings: what the schema says and is not enforced while the text is written.
     """
 
     def __init__(self, kind: str, given: Any, whitespace: str | None, lenient: bool):
         _, self.schema = schema_source(kind, given)
         ready = prepare(self.schema, whitespace, lenient, kind)
-        self.bare, self.warnings = ready.bare, ready.warnings
+        self.ends, self.warnings = NUMBER_ENDS if ready.bare else (), ready.warnings
         self._is_type = kind == "type" or not isinstance(given, (str, dict, bool))
         self._type = given if self._is_type else None
 
@@ -70,10 +77,8 @@ class JsonForm:
         """Whether the text has to be checked now that it has ended: it is complete, and not all
         of the schema was enforced."""
         reason = (meta_info or {}).get("finish_reason") or {}
-        cut = isinstance(reason.get("matched"), str) and not (
-            self.bare and reason["matched"] in NUMBER_ENDS
-        )
-        return bool(self.warnings) and reason.get("type") == "stop" and not cut
+        was_cut = isinstance(reason.get("matched"), str) and reason["matched"] not in self.ends
+        return bool(self.warnings) and reason.get("type") == "stop" and not was_cut
 
     def check(self, text: str) -> None:
         """Raise ConstraintError if a complete text breaks what was not enforced."""
@@ -83,14 +88,16 @@ class JsonForm:
         try:
             return read_json(self._type, text) if self._is_type else json.loads(text)
         except ConstraintError as error:
-            raise ConstraintError(f"{error}{_cut(meta_info)}") from None
+            raise ConstraintError(f"{error}{cut(meta_info)}") from None
         except ValueError as error:
-            raise ConstraintError(f"no JSON: {error}: {text[:200]!r}{_cut(meta_info)}") from None
+            raise ConstraintError(f"no JSON: {error}: {text[:200]!r}{cut(meta_info)}") from None
 
 
 class EachForm:
     """A list of texts, as ``join`` makes of the branches' variables; None where a branch has
     none."""
+
+    ends: tuple[str, ...] = ()
 
     def __init__(self, forms: list[Form | None]):
         self._forms = forms
@@ -120,7 +127,7 @@ def form_of(
     return None
 
 
-def _cut(meta_info: Any) -> str:
+def cut(meta_info: Any) -> str:
     """Why the text may be incomplete."""
     reason = (meta_info or {}).get("finish_reason") or {}
     if reason.get("type") == "length":

@@ -23,8 +23,10 @@ VIEWS = {
     "auto": "the views that fit what the program did",
     "tokens": "each token and why it was said",
     "tree": "the radix tree of cached prefixes",
+    "constraint": "the automaton of a constraint and what its mask removed",
     "branches": "the branches of a fork on a time axis",
-    "all": "all three",
+    "schedule": "the engine's steps: who was in each, who waited",
+    "all": "all of them",
     "text": "plain text only",
     "none": "nothing",
 }

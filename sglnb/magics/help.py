@@ -25,6 +25,7 @@ s += gen("name", max_tokens=64, stop="\\n", temperature=0, regex=r"[0-9]{4}")
     lets the model write and keeps the text as s["name"].
 s += gen("n", type=int)     also list[str], date, Literal[...], a dataclass, a pydantic model;
     s.value("n") is the object. json_schema= and grammar= are there too.
+s += gen("call", tools=[f, g])     a call of one of your functions; s.call("call") runs it.
 s += select("name", choices=["yes", "no"])
     takes the likeliest of some texts.
 """,
@@ -66,8 +67,8 @@ state = await qa.run_async(question="...")       in any cell: the kernel is not 
 qa.run(question="...")                           runs an async program, too, and waits for it
 """,
     "views": """\
---view auto      the views that fit what the program did     --view tokens, tree, branches
---view all       all of them                                 --view text, none
+--view auto      the views that fit what the program did     --view tokens, tree, constraint,
+--view all       all of them                                 branches, schedule, text, none
 %config SglMagics.view = "text"    changes the default of the session
 """,
     "background": """\

@@ -17,7 +17,7 @@ from ..events import CacheSnapshot
 if TYPE_CHECKING:
     from .run import Run
 
-_PANES = {"all": "tokens,tree,branches"}
+_PANES = {"all": "tokens,tree,constraint,branches,schedule"}
 
 
 class Live(Protocol):

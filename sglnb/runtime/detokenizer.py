@@ -42,11 +42,13 @@ class OutputText:
         self.text = ""
         """What may be shown."""
 
-    def push(self, raw: bytes) -> str | None:
+    def push(self, raw: bytes | None) -> str | None:
         """Add a token's bytes; returns the stop string or regex that the text now contains, if
-        any. The text is final then."""
-        if raw:
-            self.fresh = False
+        any. The text is final then. None is a token that is not shown. A token may be shown and
+        have no bytes: the dummy space alone."""
+        if raw is None:
+            return None
+        self.fresh = False
         before = len(self._all)
         self._all += self._decoder.decode(raw)
         hit = self._find(before)

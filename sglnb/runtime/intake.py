@@ -5,14 +5,20 @@ Everything here happens on the caller's thread, while the engine works on other 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import weakref
 from typing import Any
 
 from ..errors import ContextLengthError, EngineError
-from ..events import ConstraintCompiled, RequestArrived
+from ..events import ConstraintCompiled, ConstraintUsed, RequestArrived
 from .arguments import number
+from .compiling import Compiling, Prepared, Ready
 from .constraints import Constraint, compile_constraint
-from .constraints.budget import check_budget
+from .constraints.budget import closer_for
+from .constraints.choices import check_choices
+from .constraints.graph import to_record
+from .constraints.types import type_name
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
 from .lora_registry import LoraRegistry
@@ -22,6 +28,10 @@ from .sampling_params import SamplingParams
 
 _MAX_SOURCE = 2_000
 """Characters of a constraint's source in an event."""
+_MAX_EDGES = 1_000
+"""Edges of an automaton that is told to the views: some 40 kB."""
+_MAX_USES = 1_000
+"""Uses of constraints by runs that are remembered."""
 
 
 class Intake:
@@ -30,15 +40,27 @@ class Intake:
     Args:
         core: of the engine.
         model_name: for errors.
-        jump_forward: what a request gets that does not say.
+        jump_forward, retokenize: what a request gets that does not say.
         loras: the engine's adapters.
     """
 
-    def __init__(self, core: EngineCore, model_name: str, jump_forward: bool, loras: LoraRegistry):
+    def __init__(
+        self,
+        core: EngineCore,
+        model_name: str,
+        jump_forward: bool,
+        retokenize: str,
+        loras: LoraRegistry,
+    ):
         self._core, self._model_name = core, model_name
-        self._jump_forward, self._loras = jump_forward, loras
+        self._jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
         self._tokenizer = core.tokenizer
+        self.compiling = Compiling(core.events.emit)
+        self._prepared = Prepared()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
+        self._names: weakref.WeakKeyDictionary[Constraint, str] = weakref.WeakKeyDictionary()
+        self._graphs: weakref.WeakKeyDictionary[Constraint, Any] = weakref.WeakKeyDictionary()
+        self._uses: set[tuple[str, str]] = set()
         self.context_length: int = core.runner.model.context_length
         self.look_at(core.runner.model)
 
@@ -80,13 +102,11 @@ class Intake:
         )
         source = ""
         if any(given is not None for given in params.constraint.values()):
-            constraint = self._compile(params)
-            if not self._may_be_cut(params):
-                check_budget(constraint, params.max_new_tokens)
-            request.constraint, request.cursor = constraint, constraint.start()
-            source = _told(constraint)
+            source = self._constrain(request, params)
         if params.jump_forward is None:
             params.jump_forward = self._jump_forward
+        if params.retokenize is None:
+            params.retokenize = self._retokenize
         if request.seed is None:
             request.seed = self._core.draw_seed()
         arrived = RequestArrived(
@@ -118,6 +138,37 @@ class Intake:
         """What a prompt holds in place of an image; "" when the model takes none."""
         return self._images.placeholder
 
+    def _constrain(self, request: Request, params: SamplingParams) -> str:
+        """Give ``request`` its constraint, or have it compiled; returns how it is told.
+
+        Raises:
+            ConstraintError: it cannot be used. One that takes long fails the request later.
+        """
+        (kind,) = (name for name, given in params.constraint.items() if given is not None)
+        given = params.constraint[kind]
+        given = tuple(given) if kind == "choices" else given
+        layout = params.whitespace, params.lenient
+        key = kind, given, *layout, params.on_budget, params.max_new_tokens
+        may_be_cut = self._may_be_cut(params)
+
+        def make() -> Ready:
+            constraint = self._compile(params)
+            self._use(constraint, request.run)
+            closer = closer_for(constraint, params.max_new_tokens, params.on_budget, may_be_cut)
+            self._prepared.add(key)
+            return Ready(constraint, closer)
+
+        if key in self._prepared:
+            request.constrain(*make())
+        else:
+            told = _shortened(f"{kind}: {_source(kind, given)}")
+            future = self.compiling.start(f"compiling {told[:100]}", make)
+            if not future.done():
+                request.compiling = future
+                return told
+            request.constrain(*future.result())
+        return self._name(request.constraint)
+
     def _compile(self, params: SamplingParams) -> Constraint:
         constraint = compile_constraint(
             **params.constraint,
@@ -130,13 +181,42 @@ class Intake:
             graph = constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
-                    source=_told(constraint),
+                    source=self._name(constraint),
                     states=constraint.n_states,
                     compressed_states=None if graph is None else len(graph.compressed.nodes),
                     seconds=constraint.compile_ms / 1e3,
                 )
             )
         return constraint
+
+    def _name(self, constraint: Constraint) -> str:
+        """The constraint for the log."""
+        name = self._names.get(constraint)
+        if name is None:
+            name = _shortened(f"{constraint.kind}: {constraint.source}")
+            self._names[constraint] = name
+        return name
+
+    def _use(self, constraint: Constraint, run: str) -> None:
+        """Tell the views of ``run`` what the constraint looks like, once."""
+        told = self._name(constraint)
+        if not run or (run, told) in self._uses:
+            return
+        if len(self._uses) >= _MAX_USES:  # some are told of again: no harm
+            self._uses.clear()
+        self._uses.add((run, told))
+        if constraint not in self._graphs:
+            graphs = constraint.graph()
+            small = graphs is not None and len(graphs.compressed.edges) <= _MAX_EDGES
+            self._graphs[constraint] = to_record(graphs.compressed) if small else None
+        self._core.events.emit(
+            ConstraintUsed(
+                run=run,
+                source=told,
+                states=constraint.n_states,
+                graph=self._graphs[constraint],
+            )
+        )
 
     def _may_be_cut(self, params: SamplingParams) -> bool:
         """Whether a stop may end the text before its constraint does, on purpose. Special tokens
@@ -186,9 +266,16 @@ class Intake:
         params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
 
 
-def _told(constraint: Constraint) -> str:
-    """The constraint for the log: a schema can be long."""
-    source = constraint.source
-    if len(source) > _MAX_SOURCE:
-        source = source[: _MAX_SOURCE - 1] + "…"
-    return f"{constraint.kind}: {source}"
+def _source(kind: str, given: Any) -> str:
+    """What :attr:`Constraint.source` will be, as far as it can be told before it is compiled."""
+    if kind == "choices":
+        return json.dumps(check_choices(given), ensure_ascii=False)
+    return type_name(given) if kind in ("type", "json_schema") else given
+
+
+def _shortened(text: str) -> str:
+    """A schema can be long. What tells two long ones apart stays."""
+    if len(text) <= _MAX_SOURCE:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text[: _MAX_SOURCE - 11]}… #{digest}"

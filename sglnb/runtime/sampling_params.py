@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .arguments import number
+from .arguments import number, one_of
+from .constraints.budget import ON_BUDGET
 from .constraints.compiler import KINDS, only_one, schema_source
+from .constraints.expressions import expression_spec
 from .constraints.grammar import read_grammar
 from .constraints.schema import prepare
+from .constraints.tools import tool_set
 from .stop_regex import StopRegexes
+
+RETOKENIZE = ("hold-back", "rewind")
+"""How jump-forward makes tokens of text; the default first."""
 
 _REFUSED = {
     "structural_tag": "not possible yet; use grammar or json_schema",
@@ -69,19 +75,39 @@ class SamplingParams:
     regex: str | None = None
     choices: list[str] | tuple[str, ...] | None = None
     json_schema: Any = None
-    """JSON, a dict, or a type as for ``type``. For this and the next five see
+    """JSON, a dict, or a type as for ``type``. For this and what follows up to ``scope`` see
     :func:`~sglnb.runtime.constraints.compile_constraint`; a text has one constraint."""
     type: Any = None
     """A Python type; the text is its JSON."""
     grammar: str | None = None
     """Lark or EBNF."""
     ebnf: str | None = None
+    tools: Any = None
+    """Functions; the text is a call of one. Checked parameters hold them as one object, with
+    the next three in it."""
+    tool_style: str | None = None
+    """``json`` or ``python``."""
+    when: str | list[str] | tuple[str, ...] | None = None
+    """What begins a call; without it the text is calls alone."""
+    max_calls: int | None = None
+    expression: Any = None
+    """A type; the text is a Python expression of it. Held as one object with ``scope``."""
+    scope: dict[str, Any] | None = None
+    """What the expression may use."""
     whitespace: str | None = None
     """Layout of the JSON: ``default``, ``compact``, ``indent`` or ``free``."""
     lenient: bool = False
     """Leave out what a schema says and what cannot be enforced; the finished text is checked."""
+    on_budget: str | None = None
+    """What to do when ``max_new_tokens`` runs out before the constraint is met: ``close`` brings
+    the text to a legal end in time, ``cut`` leaves it as it is, ``error`` fails and keeps it. None:
+    ``close`` for a schema or a type; for the others ``cut``, but told before it runs if no text
+    fits at all."""
     jump_forward: bool | None = None
     """None takes the engine's setting."""
+    retokenize: str | None = None
+    """How certain text becomes tokens: ``hold-back`` or ``rewind`` (see
+    :class:`~sglnb.runtime.engine.Engine`). None takes the engine's setting."""
     custom_logit_processor: Callable[[Any, Any], Any] | None = None
     """Called with prompt and output ids [1, n] and logits [1, vocab], returns new logits: one of
     transformers' ``LogitsProcessor`` or any function like it. Runs on the engine's thread."""
@@ -112,6 +138,9 @@ class SamplingParams:
                 names = ", ".join(sorted(_DEFAULTS))
                 raise ValueError(f"sampling_params: unknown name {name!r}{hint}; known: {names}")
         out = cls(**params)
+        out.tools = tool_set(out.tools, out.tool_style, out.when, out.max_calls)
+        out.tool_style = out.when = out.max_calls = None
+        out.expression, out.scope = expression_spec(out.expression, out.scope), None
         out.validate()
         if out.logit_bias is not None:
             out.logit_bias = {int(i): float(bias) for i, bias in out.logit_bias.items()}
@@ -153,8 +182,12 @@ class SamplingParams:
             )
 
     def _check_constraint(self) -> None:
-        """Refuse two constraints, and a schema or a grammar with a mistake in it."""
+        """Refuse two constraints, and one with a mistake in it."""
         kind = only_one(self.constraint, self.whitespace, self.lenient)
+        if self.retokenize is not None:
+            one_of("retokenize", self.retokenize, RETOKENIZE)
+        if self.on_budget is not None:
+            one_of("on_budget", self.on_budget, ON_BUDGET)
         if kind in ("json_schema", "type"):
             _, schema = schema_source(kind, self.constraint[kind])
             prepare(schema, self.whitespace, self.lenient, kind)

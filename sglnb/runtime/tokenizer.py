@@ -118,8 +118,8 @@ class Tokenizer:
         """Text of ``ids``. Bytes that make no character become U+FFFD."""
         return self.to_bytes(ids, special=special).decode("utf-8", errors="replace")
 
-    def shown(self, i: int, *, special: bool = False, first: bool = False) -> bytes:
-        """The bytes that token ``i`` adds to a text.
+    def shown(self, i: int, *, special: bool = False, first: bool = False) -> bytes | None:
+        """The bytes that token ``i`` adds to a text; None if it is not shown.
 
         Args:
             special: show special tokens by their name.
@@ -128,7 +128,7 @@ class Tokenizer:
         """
         raw = self.token_bytes[i]
         if raw is None:
-            return self.pieces[i].encode() if special else b""
+            return self.pieces[i].encode() if special else None
         if first and raw.startswith(b" "):
             alone = self._rust.decode([i], skip_special_tokens=False).encode()
             return raw[max(0, len(raw) - len(alone)) :]

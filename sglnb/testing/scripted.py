@@ -83,9 +83,9 @@ class ScriptedRequest:
     def meta_info(self) -> dict[str, Any]:
         """The engine's: counts in the backend's tokens, log-probabilities if asked for."""
         encode, score = self._backend.tokenizer.encode, self._backend.score_of(self)
-        seconds = self._seconds or time.monotonic() - self._began
         prompt = encode(self.prompt) if isinstance(self.prompt, str) else self.prompt
         output = encode(self.text)
+        seconds = self._seconds or time.monotonic() - self._began
         info: dict[str, Any] = {
             "id": self.rid,
             "finish_reason": self._reason,
@@ -93,8 +93,8 @@ class ScriptedRequest:
             "completion_tokens": len(output),
             "cached_tokens": 0,
             "forced_tokens": 0,
-            "seconds": seconds,
             "e2e_latency": seconds,
+            "seconds": seconds,
         }
         if self.options.get("return_logprob"):
             start = self.options.get("logprob_start_len")

@@ -13,8 +13,11 @@ import re
 from functools import cache
 from importlib.resources import files
 
-MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "card.js", "tokens.js", "tree.js",
-           "branches.js", "view.js")  # fmt: skip
+MODULES = ("table.js", "reduce_header.js", "reduce_tokens.js", "reduce_tree.js",
+           "reduce_branches.js", "reduce_constraint.js", "reduce_schedule.js", "reduce.js",
+           "wire.js", "store.js", "layout.js", "columns.js", "fsm.js", "dom.js", "card.js",
+           "header.js", "replay.js", "tokens.js", "tree.js", "branches.js", "constraint.js",
+           "schedule.js", "selection.js", "view.js")  # fmt: skip
 
 _IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)

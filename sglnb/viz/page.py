@@ -32,7 +32,7 @@ _PAGE = """<!doctype html>
 <script type="module">
 {esm}
 const state = {{ saved: document.getElementById("log").textContent, title: {js_title},
-  panes: "auto", run: "", foreground: false }};
+  panes: {panes}, run: "", foreground: false }};
 const model = {{ get: (name) => state[name], on() {{}}, off() {{}}, send() {{}} }};
 render({{ model, el: document.getElementById("view") }});
 </script>
@@ -54,8 +54,16 @@ def to_html(events: Iterable[Event], run: str, title: str = "") -> str:
         run: the run's id.
         title: the page's title; default: the run's own.
     """
+    return log_html(run_events(events, run), title, run=run)
+
+
+def log_html(
+    events: Iterable[Event], title: str = "", *, run: str = "", panes: str = "auto"
+) -> str:
+    """The interactive view of all ``events``, of whatever runs; ``panes`` as in
+    :class:`.RunView`."""
     log = SavedLog(budget=PAGE_BUDGET)
-    log.add(run_events(events, run))
+    log.add(events)
     title = title or log.header["title"] or run
     return _PAGE.format(
         title=html.escape(visible(title)),
@@ -63,6 +71,7 @@ def to_html(events: Iterable[Event], run: str, title: str = "") -> str:
         log=_in_script(log.text()),
         esm=esm(),
         js_title=_in_script(json.dumps(title)),
+        panes=_in_script(json.dumps(panes)),
     )
 
 

@@ -1,6 +1,6 @@
 """The timeline of a run's program states: one row a state, one bar a request.
 
-``static/reduce.js`` holds the same fold in JavaScript; change both together.
+``static/reduce_branches.js`` holds the same fold in JavaScript; change both together.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _tokens(view: Branches, event: Any) -> None:
         return
     if bar["first"] is None:
         bar["first"] = event.t
-    bar["tokens"] += len(event.ids)
+    bar["tokens"] += len(event.ids) - event.replaced
     if event.how == "forced":
         bar["forced"] += len(event.ids)
 

@@ -5,7 +5,7 @@ its first and last pieces with ``hidden`` tokens between them, so that a tree of
 stays small. Evicted nodes stay a while as ghosts. The fold bears a log whose beginning is lost:
 what it never saw inserted, it leaves out.
 
-``static/reduce.js`` holds the same fold in JavaScript; change both together.
+``static/reduce_tree.js`` holds the same fold in JavaScript; change both together.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _snapshot(tree: Tree, event: Any) -> None:
 
 
 def _inserted(tree: Tree, event: Any) -> None:
-    if str(event.parent) not in tree["nodes"]:
-        return
+    if str(event.parent) not in tree["nodes"] or str(event.node) in tree["nodes"]:
+        return  # a log with gaps or twice the same: what is there stays a tree
     head, hidden, tail = clip_pieces(event.pieces)
     node = _node(event.node, event.parent, head, hidden, tail, event.t)
     tree["nodes"][str(event.node)] = node
@@ -97,7 +97,7 @@ def _inserted(tree: Tree, event: Any) -> None:
 
 def _split(tree: Tree, event: Any) -> None:
     node = tree["nodes"].get(str(event.node))
-    if node is None:
+    if node is None or str(event.upper) in tree["nodes"]:
         return
     head, hidden, tail = node["head"], node["hidden"], node["tail"]
     at, near = event.at, len(node["head"])

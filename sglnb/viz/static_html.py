@@ -14,11 +14,14 @@ from typing import Any
 
 from sglnb.events import CacheSnapshot, Event
 
+from .columns import is_busy
 from .outline import outline, totals
 from .plain import header_words, node_text, node_words, ordered_rows, row_label, run_nodes
 from .reduce import ViewState, fold
 from .reduce_tree import Tree, initial_tree, reduce_tree
 from .runlog import run_events
+from .static_constraint import constraints_html
+from .static_schedule import schedule_html
 from .text import clip_middle, count, escape, one_line, percent, seconds
 
 MAX_TOKENS = 2000
@@ -48,7 +51,8 @@ _LEGEND = {
 
 
 def static_html(events: Iterable[Event], run: str) -> str:
-    """The run as one collapsed ``<details>``: numbers, each state's tokens, branches, tree."""
+    """The run as one collapsed ``<details>``: numbers, each state's tokens, constraints,
+    branches, steps of the engine, tree."""
     return view_html(fold(run_events(events, run)), run)
 
 
@@ -69,8 +73,12 @@ def view_html(view: ViewState, run: str = "") -> str:
     tokens = view["tokens"]
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
         parts.append(_row_html(view, depth, row))
+    if view["constraint"]["order"]:
+        parts.append(constraints_html(view))
     if len(view["branches"]["order"]) > 1:
         parts.append(_branches_html(view))
+    if is_busy(view["schedule"]):
+        parts.append(schedule_html(view))
     if len(view["tree"]["nodes"]) > 1:
         parts.append(_tree_html(view["tree"], run_nodes(view)))
     parts.append("</details>")

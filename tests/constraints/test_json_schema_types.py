@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import json
+import pathlib
 import random
 import sys
 import typing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
 
 import pydantic
@@ -73,6 +75,9 @@ VALUES: list[tuple[Any, list[Any]]] = [
     (bool, [True, False]),
     (str, ["", 'say "é"\n', "日本"]),
     (type(None), [None]),
+    (Decimal, [Decimal("2.50"), Decimal(-3)]),
+    (Annotated[Decimal, pydantic.Field(ge=0, lt=2)], [Decimal("1.25")]),
+    (pathlib.Path, [pathlib.Path("a/b")]),
     (date, [date(2024, 2, 29), date(1, 1, 1)]),
     (datetime, [datetime(2024, 2, 29, 23, 59, 58, 120, UTC)]),
     (list[int], [[], [1, 2]]),
@@ -103,6 +108,8 @@ def as_text(kind, value) -> str:
     adapter = pydantic.TypeAdapter(
         typing_extensions.TypedDict("T", {"v": Any}) if typing.is_typeddict(kind) else Any
     )
+    if isinstance(value, Decimal):
+        return str(value)
     dumped = json.loads(adapter.dump_json({"v": value} if typing.is_typeddict(kind) else value))
     dumped = dumped["v"] if typing.is_typeddict(kind) else dumped
     return json.dumps(dumped, ensure_ascii=False)

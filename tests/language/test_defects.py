@@ -358,5 +358,5 @@ def test_24_a_hundred_branches_are_cheap_and_take_no_threads(backend):
         state = program.run(backend=backend)
         best = min(best, time.perf_counter() - start)
     assert state["y"] == ["ok"] * 100
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of an earlier test may have left
     assert best < 0.05  # about 3 ms on an idle machine

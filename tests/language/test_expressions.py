@@ -160,7 +160,9 @@ def test_every_parameter_of_gen_comes_under_its_own_name():
         "return_text_in_logprobs": True,
         "return_entropy": True,
         "regex": "a+",
+        "on_budget": "cut",
         "jump_forward": False,
+        "retokenize": "rewind",
         "lora": "mine",
     }
     renamed = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
@@ -168,7 +170,30 @@ def test_every_parameter_of_gen_comes_under_its_own_name():
     assert sgl.gen("x", **given).sampling_params == expected
     apart = {"name", "dtype", "choices", "choices_method", "type", "pick", "timeout"}
     constraints = {"json_schema", "grammar", "whitespace", "lenient"}
+    constraints |= {"tools", "tool_style", "when", "max_calls", "expression", "scope"}
     assert set(inspect.signature(sgl.gen).parameters) == given.keys() | apart | constraints
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"json_schema": '{"type": "integer"}', "whitespace": "compact", "lenient": True},
+        {"grammar": 'start: "a"'},
+    ],
+)
+def test_every_constraint_of_gen_comes_under_its_own_name(given):
+    assert sgl.gen("x", **given).sampling_params == given
+
+
+def test_tools_and_expressions_come_under_their_own_names():
+    def look(n: int) -> int:
+        """Look."""
+
+    params = sgl.gen("x", tools=[look], tool_style="python", when="<call>", max_calls=2)
+    assert list(params.sampling_params) == ["tools"]
+    assert "look" in params.sampling_params["tools"].source
+    params = sgl.gen("x", expression=float, scope={"price": float})
+    assert list(params.sampling_params) == ["expression"]
 
 
 def test_ignore_eos_also_ignores_the_templates_end():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Literal
 
 import pydantic
@@ -70,6 +71,7 @@ def cut(text, **arguments):
         ({"dtype": bool}, "False", False),
         ({"dtype": str}, '"a b"', "a b"),
         ({"type": int}, "12", 12),
+        ({"type": Decimal}, "1.50", Decimal("1.50")),
         ({"type": date}, '"2024-02-29"', date(2024, 2, 29)),
         ({"type": Colour}, '"red"', Colour.RED),
         ({"type": tuple[int, Literal["a"]]}, '[1, "a"]', (1, "a")),

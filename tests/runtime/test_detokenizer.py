@@ -121,6 +121,8 @@ def test_the_first_word_keeps_its_space_only_behind_a_prompt(shared_data):
     assert stream(tokenizer, words, special=False, fresh=False)[-1] == " Hello world"
     two = tokenizer.encode_plain("  two")  # its own spaces stay
     assert stream(tokenizer, two, special=False, fresh=True)[-1] == "  two"
+    alone = tokenizer.encode_plain(" :")  # the dummy space is a token of its own here
+    assert stream(tokenizer, alone, special=False, fresh=True) == ["", " :", " :"]
 
 
 # -- what ends a text ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from sglnb.runtime.constraints.budget import least_bytes, least_tokens
 from sglnb.runtime.constraints.choices import check_choices, choices_dfa
 from sglnb.runtime.constraints.determinize import determinize
 from sglnb.runtime.constraints.dfa import DFA
+from sglnb.runtime.constraints.expressions import expression_spec
 from sglnb.runtime.constraints.fsm import FSMConstraint
 from sglnb.runtime.constraints.grammar import read_grammar
 from sglnb.runtime.constraints.llg import LLGConstraint
@@ -25,15 +26,18 @@ from sglnb.runtime.constraints.nfa import NFA
 from sglnb.runtime.constraints.schema import Prepared, prepare
 from sglnb.runtime.constraints.schema_check import check_text
 from sglnb.runtime.constraints.syntax import parse_regex
+from sglnb.runtime.constraints.tools import tool_set
 from sglnb.runtime.constraints.types import schema_of, type_name
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 from sglnb.runtime.tokenizer import Tokenizer
 
-KINDS = ("regex", "choices", "json_schema", "type", "grammar", "ebnf")
+KINDS = ("regex", "choices", "json_schema", "type", "grammar", "ebnf", "tools", "expression")
 """The constraints there are; a text has one of them."""
 
 MAX_CACHED = 128
 """Compiled constraints kept per tokenizer; the one unused for longest goes first."""
+MAX_BYTES = 256 << 20
+"""Memory that they may take, with their masks."""
 
 _LOCK = threading.Lock()
 
@@ -46,6 +50,12 @@ def compile_constraint(
     type: Any = None,
     grammar: str | None = None,
     ebnf: str | None = None,
+    tools: Any = None,
+    tool_style: str | None = None,
+    when: str | Sequence[str] | None = None,
+    max_calls: int | None = None,
+    expression: Any = None,
+    scope: Mapping[str, Any] | None = None,
     whitespace: str | None = None,
     lenient: bool = False,
     tokenizer: Tokenizer,
@@ -70,6 +80,9 @@ def compile_constraint(
             or EBNF as llama.cpp and SGLang write it (``root ::= ...``). As in any lexer, a
             terminal takes as much as it can.
         ebnf: only the latter.
+        tools, tool_style, when, max_calls: a call of one of some functions; see
+            :class:`.tools.ToolSet`.
+        expression, scope: a Python expression of a type; see :class:`.expressions.ExpressionSpec`.
         whitespace: how JSON is laid out: ``"default"`` (``", "`` and ``": "``), ``"compact"``,
             ``"indent"`` or ``"free"``; see :mod:`.schema` for why not free.
         lenient: leave out what a schema says and what cannot be enforced while the text is
@@ -87,10 +100,17 @@ def compile_constraint(
         "type": type,
         "grammar": grammar,
         "ebnf": ebnf,
+        "tools": tools,
+        "expression": expression,
     }
     kind = only_one(given, whitespace, lenient)
+    called, typed = tool_set(tools, tool_style, when, max_calls), expression_spec(expression, scope)
     if kind is None:
         raise ConstraintError(f"compile_constraint: give one of {', '.join(KINDS)}")
+    spec = called or typed
+    if spec is not None:
+        key = (kind, spec.source, spec.grammar)
+        return _llg(key, lambda: Prepared(spec.grammar), None, tokenizer)
     if choices is not None:
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)
@@ -188,7 +208,8 @@ class _Cache:
     """What was compiled for one tokenizer; it lives on the tokenizer and goes with it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._compiling = threading.RLock()
+        self._reading = threading.Lock()
+        self._compiling: dict[tuple[str, ...], threading.Lock] = {}
         self._tokenizer = tokenizer
         self._results: OrderedDict[tuple[str, ...], Constraint | ConstraintError] = OrderedDict()
 
@@ -213,7 +234,9 @@ class _Cache:
         the vocabulary in the form that ``tool`` names."""
         result = self._look(key)
         if result is None:
-            with self._compiling:
+            with _LOCK:
+                compiling = self._compiling.setdefault(key, threading.Lock())
+            with compiling:  # only who wants the same one waits
                 result = self._look(key)  # another thread may have been first
                 if result is None:
                     try:
@@ -229,13 +252,29 @@ class _Cache:
         with _LOCK:
             if key in self._results:
                 self._results.move_to_end(key)
+                self._trim()  # masks are added while a constraint is used
             return self._results.get(key)
 
     def _keep(self, key: tuple[str, ...], result: Constraint | ConstraintError) -> None:
         with _LOCK:
             self._results[key] = result
-            while len(self._results) > MAX_CACHED:
-                self._results.popitem(last=False)
+            self._compiling.pop(key, None)
+            self._trim()
+
+    def _trim(self) -> None:
+        """Forget what was unused for longest; the newest stays whatever its size."""
+        left = self.nbytes
+        while len(self._results) > 1 and (len(self._results) > MAX_CACHED or left > MAX_BYTES):
+            _, result = self._results.popitem(last=False)
+            left -= _size(result)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept."""
+        return sum(map(_size, self._results.values()))
+
+    def __len__(self) -> int:
+        return len(self._results)
 
     def _compile(
         self, build: Callable[[], Any], tool: str, make: Callable[[Any, Any], Constraint]
@@ -243,11 +282,23 @@ class _Cache:
         started = time.perf_counter()
         built = build()
         seconds = time.perf_counter() - started
-        vocabulary = getattr(self, tool)  # once per tokenizer, so not part of this one's time
+        with self._reading:
+            vocabulary = getattr(self, tool)  # once per tokenizer, so not part of this one's time
         started = time.perf_counter()
         constraint = make(built, vocabulary)
         constraint.compile_ms = 1e3 * (seconds + time.perf_counter() - started)
         return constraint
+
+
+def _size(result: Constraint | ConstraintError) -> int:
+    return 1_000 if isinstance(result, ConstraintError) else result.nbytes
+
+
+def cached(tokenizer: Tokenizer) -> dict[str, int]:
+    """How many constraints are kept for ``tokenizer``, and the memory they take."""
+    cache = _cache_of(tokenizer)
+    with _LOCK:
+        return {"constraints": len(cache), "constraint_bytes": cache.nbytes}
 
 
 def _cache_of(tokenizer: Tokenizer) -> _Cache:

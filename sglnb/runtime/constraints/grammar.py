@@ -63,6 +63,18 @@ def _read(source: str, kind: str) -> tuple[str, str]:
     return lark, ""
 
 
+def matches(lark: str, text: str) -> bool:
+    """Whether ``text`` is one of the grammar, whatever the tokens."""
+    matcher = llguidance.LLMatcher(_bytes(), lark, log_level=0)
+    ids = list(text.encode())
+    return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+
+@lru_cache(maxsize=1)
+def _bytes() -> llguidance.LLTokenizer:
+    return llguidance.LLTokenizer("byte")
+
+
 def _one_line_rules(source: str) -> str:
     """``source`` without comments, and with alternatives that begin a line moved behind the
     line before: the converter ends a rule at the end of its line."""

@@ -31,12 +31,17 @@ class JumpForward:
         self._masks = masks
         self._dfa = dfa
         self._vocabulary = vocabulary
-        self._spelling = Spelling(vocabulary, tokenizer)
-        self.spell = self._spelling.spell
+        self.spelling = Spelling(vocabulary, tokenizer)
+        self.spell = self.spelling.spell
         self._texts: dict[int, tuple[str, int]] = {}
         self._stable: dict[int, int] = {}
         self._sampled: dict[int, list[str]] = {}
         self._tokens: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the answers kept take, about."""
+        return 500 * (len(self._tokens) + len(self._sampled) + len(self._texts))
 
     # -- the text --------------------------------------------------------------------------
 
@@ -76,16 +81,16 @@ class JumpForward:
 
     def _encode_stable(self, state: int, recent: tuple[int, ...]) -> list[int]:
         text, landing = self._chain(state)
-        before = self._spelling.text_of(recent)
+        before = self.spelling.text_of(recent)
         limit = len(text[: self._stable_length(state, before)].encode())
         if not limit:
             return []
-        ids = self._spelling.after(before, text)
+        ids = self.spelling.after(before, text)
         if ids is None:
             before = ""
-            ids = self._spelling.after(before, text) or []
+            ids = self.spelling.after(before, text) or []
         for sample in self._samples(landing):
-            ids = common_prefix(ids, self._spelling.after(before, text + sample) or [])
+            ids = common_prefix(ids, self.spelling.after(before, text + sample) or [])
         raw = text.encode()
         out: list[int] = []
         whole = spelled = 0  # tokens and bytes; ``whole`` ends at a whole character

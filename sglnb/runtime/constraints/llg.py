@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cached_property
 
 import llguidance
 import numpy as np
 
 from sglnb.errors import ConstraintError
-from sglnb.runtime.constraints.base import Constraint, Cursor
+from sglnb.runtime.constraints.base import Constraint, Cursor, Mask
 from sglnb.runtime.constraints.grammar import told
+from sglnb.runtime.constraints.llg_closing import LONGEST_WAY, LLGCloser, may_end, shortest
 from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
 from sglnb.runtime.constraints.spelling import RECENT, common_prefix
 from sglnb.runtime.tokenizer import Tokenizer
 
 _SPECIAL = b"\xff"
 """Begins a special token among forced bytes."""
+_MATCHER_BYTES = 2 << 20
+"""llguidance does not tell what a grammar takes; 0 to 3 MB were measured."""
 _ENDLESS = 20_000
 """A text of more bytes than this that is forced from the start on is taken to have no end."""
 
@@ -57,6 +60,7 @@ class LLGConstraint(Constraint):
         self.kind, self.source, self.warnings = kind, source, warnings
         self.compile_ms = 0.0
         self.vocabulary, self.tokenizer = vocabulary, tokenizer
+        self.spelling = vocabulary.spelling
         self._check = check
         self._matcher = llguidance.LLMatcher(vocabulary.tokenizer, grammar, log_level=0)
         raise_error(self._matcher, kind)
@@ -77,19 +81,34 @@ class LLGConstraint(Constraint):
     def accepts(self, text: str) -> bool:
         ids = self.vocabulary.spelling.spell(text)
         matcher = self._matcher.deep_copy()
-        return -1 not in ids and matcher.try_consume_tokens(ids) == len(ids) and _ends(matcher)
+        return -1 not in ids and matcher.try_consume_tokens(ids) == len(ids) and may_end(matcher)
 
     def graph(self) -> None:
         """None: an Earley parser has no fixed states to draw."""
 
+    @cached_property
+    def _shortest(self) -> list[int] | None:
+        """The shortest text that was found, as tokens."""
+        return shortest(self._matcher, self.vocabulary, LONGEST_WAY)
+
+    @property
+    def nbytes(self) -> int:
+        return _MATCHER_BYTES
+
+    def at_least(self, budget: int) -> int:
+        return self.min_tokens
+
+    def closer(self, budget: int) -> LLGCloser | None:
+        way = self._shortest
+        if way is not None and len(way) > budget:
+            way = shortest(self._matcher, self.vocabulary, budget)
+            if way is None:
+                return None
+        return LLGCloser(self.vocabulary, way, budget)
+
     def check(self, text: str) -> None:
         if self._check is not None:
             self._check(text)
-
-
-class _Mask(NamedTuple):
-    words: np.ndarray
-    count: int
 
 
 class LLGCursor(Cursor):
@@ -102,22 +121,23 @@ class LLGCursor(Cursor):
         self._constraint = constraint
         self._matcher = matcher
         self._past: list[bool] = []  # for each token whether it was the end of the text
-        self._mask: _Mask | None = None
+        self._mask: Mask | None = None
 
     @property
-    def _ended(self) -> bool:
+    def ended(self) -> bool:
+        """Whether the end of the text was taken."""
         return bool(self._past) and self._past[-1]
 
     @property
-    def _legal(self) -> _Mask:
+    def _legal(self) -> Mask:
         if self._mask is None:
             vocabulary = self._constraint.vocabulary
             words = vocabulary.only_eos
-            if not self._ended:
+            if not self.ended:
                 words = vocabulary.words(self._matcher.compute_bitmask())
                 raise_error(self._matcher, self._constraint.kind)
                 words.setflags(write=False)
-            self._mask = _Mask(words, int.from_bytes(words.tobytes(), "little").bit_count())
+            self._mask = Mask(words, int.from_bytes(words.tobytes(), "little").bit_count())
         return self._mask
 
     def allowed(self) -> np.ndarray:
@@ -132,7 +152,7 @@ class LLGCursor(Cursor):
         if token in constraint.vocabulary.base.eos_ids and self.is_final:
             return True
         return (
-            not self._ended
+            not self.ended
             and 0 <= token < constraint.vocabulary.base.size
             and self._matcher.validate_tokens([token]) == 1
         )
@@ -166,14 +186,14 @@ class LLGCursor(Cursor):
         return twin
 
     def forced(self) -> str:
-        if self._ended:
+        if self.ended:
             return ""
         text = self._matcher.compute_ff_bytes().partition(_SPECIAL)[0]
         return _whole(text) if not _is_continuation(text) else ""
 
     def forced_tokens(self, recent_ids: list[int]) -> list[int]:
         # The bytes first: without "forcing" the tokens are those of the bytes it knows of.
-        raw = b"" if self._ended else self._matcher.compute_ff_bytes()
+        raw = b"" if self.ended else self._matcher.compute_ff_bytes()
         ids = self._matcher.compute_ff_tokens() if raw else []
         table = self._constraint.tokenizer.token_bytes
         if ids and _SPECIAL not in raw and all(table[i] is not None for i in ids):
@@ -222,25 +242,26 @@ class LLGCursor(Cursor):
 
     @property
     def is_final(self) -> bool:
-        return self._ended or _ends(self._matcher)
+        return self.ended or may_end(self._matcher)
 
     @property
     def done(self) -> bool:
-        return self._ended or (self._matcher.is_stopped() and _ends(self._matcher))
+        return self.ended or (self._matcher.is_stopped() and may_end(self._matcher))
 
     @property
     def state(self) -> None:
         """None: there is no number for it."""
+
+    @property
+    def matcher(self) -> llguidance.LLMatcher:
+        """Where it stands; not to be moved."""
+        return self._matcher
 
 
 def raise_error(matcher: llguidance.LLMatcher, kind: str) -> None:
     """Raise the error that ``matcher`` holds, if any, in one line."""
     if matcher.is_error():
         raise ConstraintError(f"{kind}: {told(matcher.get_error())}")
-
-
-def _ends(matcher: llguidance.LLMatcher) -> bool:
-    return matcher.is_accepting() and not matcher.is_error()
 
 
 def _whole(raw: bytes) -> str:

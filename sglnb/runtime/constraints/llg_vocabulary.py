@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import cached_property
 
 import llguidance
 import numpy as np
@@ -36,6 +37,59 @@ class LLGVocabulary:
     def words(self, mask: bytes) -> np.ndarray:
         """A mask of llguidance in our own length: nothing past the vocabulary."""
         return np.frombuffer(mask, dtype="<i4", count=len(self._known)) & self._known
+
+    @cached_property
+    def between(self) -> np.ndarray:
+        """Tokens that often close what is open, or are the least that can stand for a value, the
+        most useful first."""
+        closing = ["]}]", "]}}", "}}}", "]]]", "]}", "}]", "}}", "]]", "}", "]", ")", ">"]
+        values = ["0", '""', "1", "''", "{}", "[]"]
+        others = [";", ".", ",", ":", "=", "-", "/", "'", '"', "{", "[", "(", "<", " ", "\n"]
+        return self._ids([*closing, *values, *others])
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """The same where the text is free, as inside a string: what closes it, then some words,
+        the longest first, for there may be a least length."""
+        words = {}
+        for raw in sorted(self._by_bytes):
+            if len(raw) <= 8 and raw.isalpha() and raw.islower() and raw.isascii():
+                words.setdefault(len(raw), raw.decode())
+        closing = ['"}}}', '"}]}', '"]}}', '"}}', '"}]', '"]}', '"]]', '"}', '"]', '"']
+        long, *others = (words[n] for n in sorted(words, reverse=True)) if words else ("a",)
+        return self._ids([*closing, long, "'", *others])
+
+    def _ids(self, texts: list[str]) -> np.ndarray:
+        known = self._by_bytes
+        return np.array([known[t.encode()] for t in texts if t.encode() in known], dtype=np.int64)
+
+    @cached_property
+    def letter(self) -> int:
+        """A token that is legal where text is free; -1 if there is none."""
+        return self._by_bytes.get(b"a", -1)
+
+    def longest_prefix(self, text: bytes) -> int | None:
+        """The longest token that ``text`` begins with."""
+        for n in range(min(len(text), self.base.longest), 0, -1):
+            token = self._by_bytes.get(text[:n])
+            if token is not None:
+                return token
+        return None
+
+    @cached_property
+    def _by_bytes(self) -> dict[bytes, int]:
+        return {raw: i for i, raw in reversed(list(enumerate(self._raw))) if raw}
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Bytes of each token."""
+        return np.array([len(raw) for raw in self._raw], dtype=np.int64)
+
+    @property
+    def _raw(self) -> list[bytes]:
+        """Bytes of each token that may stand in a text, b"" for the others."""
+        cuts = self.base.cuts
+        return [b"" if c is None else c.lead + c.chars.encode() + c.tail for c in cuts]
 
 
 class _Tokens:

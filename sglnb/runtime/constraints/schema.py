@@ -66,11 +66,13 @@ class Prepared(NamedTuple):
         warnings: what it does not enforce.
         bare: its texts are numbers that stand alone (true, false and null may be among them).
             Nothing closes a number, so a space or a line break may follow and end the text.
+        json: a schema as a part of a larger grammar.
     """
 
     grammar: str
     warnings: tuple[str, ...] = ()
     bare: bool = False
+    json: str = ""
 
 
 def prepare(source: str, whitespace: str | None, lenient: bool, kind: str) -> Prepared:
@@ -91,7 +93,7 @@ def prepare(source: str, whitespace: str | None, lenient: bool, kind: str) -> Pr
             f"whitespace: must be one of {', '.join(WHITESPACE)}, got {whitespace!r}"
         )
     try:
-        result = _prepare(source, whitespace or "default", bool(lenient), kind != "type")
+        result = _prepare(source, whitespace or "default", bool(lenient), kind == "json_schema")
     except RecursionError:
         result = "the schema is nested too deep"
     if isinstance(result, str):
@@ -130,17 +132,20 @@ def _prepare(source: str, whitespace: str, lenient: bool, doubtful: bool) -> Pre
         warnings += [f"not enforced {one}" for one in blamed]
     if never_ends:
         return "no text can satisfy it: it requires itself, with no way out"
-    return Prepared(grammar, tuple(warnings), bare)
+    return Prepared(grammar, tuple(warnings), bare, _json(schema, options))
 
 
 def _grammar(schema: Any, options: dict[str, Any], bare: bool) -> str:
+    end = "\nEND: /[ \\n]/" if bare else ""
+    return f"{HEAD}start: json {'END?' if bare else ''}\njson: {_json(schema, options)}{end}\n"
+
+
+def _json(schema: Any, options: dict[str, Any]) -> str:
     if schema is True:
         schema = {}
     if isinstance(schema, dict):
         schema = {**_with_exact_dates(schema), "x-guidance": options}
-    text = json.dumps(schema, ensure_ascii=False)
-    end = "\nEND: /[ \\n]/" if bare else ""
-    return f"{HEAD}start: json {'END?' if bare else ''}\njson: %json {text}{end}\n"
+    return f"%json {json.dumps(schema, ensure_ascii=False)}"
 
 
 def _with_named_keys(root: Any) -> Any:

@@ -38,6 +38,21 @@ class Spelling:
         except UnicodeDecodeError:
             return ""
 
+    def tail(self, ids: list[int]) -> tuple[int, str]:
+        """(Where in ``ids`` the text behind the last special token or broken character begins,
+        that text)."""
+        table, start = self._tokenizer.token_bytes, len(ids)
+        while start and 0 <= ids[start - 1] < len(table) and table[ids[start - 1]] is not None:
+            start -= 1
+        raw = b"".join(table[i] for i in ids[start:])
+        while start < len(ids):
+            try:
+                return start, raw.decode()
+            except UnicodeDecodeError:
+                raw = raw[len(table[ids[start]]) :]
+                start += 1
+        return start, ""
+
     def after(self, before: str, text: str) -> list[int] | None:
         """Canonical ids of ``text`` after ``before``; None if a token spans the seam, or if
         the tokenizer does not keep the text as it is."""

@@ -13,6 +13,8 @@ from typing import Any
 import typing_extensions
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import SchemaError
 
 from sglnb.errors import ConstraintError
 
@@ -50,6 +52,18 @@ def read_json(kind: Any, text: str) -> Any:
         ) from None
 
 
+def read_value(kind: Any, value: Any) -> Any:
+    """``value`` as one of ``kind``.
+
+    Raises:
+        ValidationError: (pydantic's) it is none.
+    """
+    is_class = isinstance(kind, type) and not _arguments(kind) and not typing.is_typeddict(kind)
+    if is_class and isinstance(value, kind):
+        return value  # also of a class that pydantic knows nothing of
+    return _adapter(kind, "type").validate_python(value)
+
+
 def type_name(kind: Any) -> str:
     """``list[int]``, ``Person``."""
     if isinstance(kind, type) and not _arguments(kind):
@@ -57,9 +71,24 @@ def type_name(kind: Any) -> str:
     return str(kind).replace("typing.", "").replace("__main__.", "")
 
 
+_LARGE = 1e15
+"""Bound of a Decimal without one: pydantic reads no number that is too large for a float."""
+
+
+class _Schemas(GenerateJsonSchema):
+    """pydantic's schemas, where they let through only what is a value of the type."""
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """A number; pydantic would take any string, too, and look at it later."""
+        number = super().decimal_schema(schema)["anyOf"][0]
+        low = {} if "exclusiveMinimum" in number else {"minimum": -_LARGE}
+        high = {} if "exclusiveMaximum" in number else {"maximum": _LARGE}
+        return {**low, **high, **number}
+
+
 def _schema(kind: Any, name: str) -> dict[str, Any]:
     try:
-        return _adapter(kind, name).json_schema()
+        return _adapter(kind, name).json_schema(schema_generator=_Schemas)
     except PydanticUserError as error:
         raise ConstraintError(
             f"{name}: {type_name(kind)} has no JSON: {_first_line(error)}"
@@ -75,19 +104,22 @@ def _adapter(kind: Any, name: str) -> TypeAdapter:
         raise ConstraintError(
             f"{name}: {type_name(kind)} has no JSON: {_first_line(error)}"
         ) from None
+    except SchemaError as error:
+        why = " ".join(str(error).replace("^", "").split())
+        raise ConstraintError(f"{name}: {type_name(kind)} has no JSON: {why}") from None
     except NameError as error:
         raise ConstraintError(
             f"{name}: {type_name(kind)} refers to what is not there: {error}"
         ) from None
     try:
-        return TypeAdapter(_for_pydantic(kind))
+        return TypeAdapter(for_pydantic(kind))
     except TypeError as error:
         raise ConstraintError(f"{name}: expected a type, got {kind!r:.80}: {error}") from None
 
 
 @functools.lru_cache(maxsize=128)
 def _cached_adapter(kind: Any) -> TypeAdapter:
-    return TypeAdapter(_for_pydantic(kind))
+    return TypeAdapter(for_pydantic(kind))
 
 
 def _closed(root: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +133,8 @@ def _closed(root: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, dict):
             return value
         out = {k: v if k in ("default", "const", "enum") else copy(v) for k, v in value.items()}
+        if str(out.get("format", "")).endswith("path"):
+            del out["format"]  # any text may be one
         if out.get("type") == "object" and isinstance(out.get("properties"), dict):
             out.setdefault("additionalProperties", False)
         if isinstance(out.get("oneOf"), list) and isinstance(out.get("discriminator"), dict):
@@ -123,7 +157,7 @@ def _arguments(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind)
 
 
-def _for_pydantic(kind: Any) -> Any:
+def for_pydantic(kind: Any) -> Any:
     """``kind`` with each TypedDict of ``typing`` as one that pydantic takes: before Python 3.12
     that is only ``typing_extensions``' own."""
     if sys.version_info >= (3, 12):
@@ -136,7 +170,7 @@ def _for_pydantic(kind: Any) -> Any:
         return typing_extensions.TypedDict(kind.__name__, fields)
     arguments = _arguments(kind)
     converted = tuple(
-        _for_pydantic(a) if typing.is_typeddict(a) or _arguments(a) else a for a in arguments
+        for_pydantic(a) if typing.is_typeddict(a) or _arguments(a) else a for a in arguments
     )
     if converted == arguments:
         return kind
@@ -155,4 +189,4 @@ def _field(kind: Any, key: str, hint: Any) -> Any:
         required = typing.get_origin(hint) is typing.Required
         (hint,) = _arguments(hint)
     wrap = typing_extensions.Required if required else typing_extensions.NotRequired
-    return wrap[_for_pydantic(hint)]
+    return wrap[for_pydantic(hint)]

@@ -131,6 +131,7 @@ export function makeBranchesPane(hooks) {
 
   return {
     root,
+    legend: [["wait", "waiting"], ["prefill", "prefill"], ["cached-share", "cached share"], ["decode", "decode"], ["score", "select"]],
     words: "",
     draw(view) {
       const { branches } = view;

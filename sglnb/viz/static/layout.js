@@ -1,6 +1,6 @@
 // Pure functions from view states to what is drawn: which nodes, where, which words. No DOM.
 
-import { nodeTokens } from "./reduce.js";
+import { nodeTokens } from "./reduce_tree.js";
 
 export const MAX_VISIBLE = 300;
 

@@ -3,7 +3,7 @@
 import { make, makeSvg, setAttr, setText, keyed, animate, rove } from "./dom.js";
 import { clipMiddle, countOf, groupDigits, nodeText, oneLine, outline, pathTo, treeLayout, treeTotals, visible }
   from "./layout.js";
-import { nodeTokens } from "./reduce.js";
+import { nodeTokens } from "./reduce_tree.js";
 
 const GHOST_SECONDS = 2;
 const LABELS = [44, 34, 26, 20, 14];
