@@ -7,12 +7,11 @@ reopened notebook still shows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from IPython.display import HTML, display
 
 from .. import viz
-from ..events import CacheSnapshot
 
 if TYPE_CHECKING:
     from .run import Run
@@ -38,6 +37,7 @@ def show_live(run: Run, foreground: bool) -> Live | None:
         on_cancel=run.stop,
         title=run.title,
         foreground=foreground,
+        cache=getattr(run.backend, "cache", None),
     )
     display(view)
     return view
@@ -49,18 +49,3 @@ def place_static(run: Run) -> Callable[[], None]:
         return lambda: None
     place = display(HTML(""), display_id=True)
     return lambda: place.update(run)
-
-
-class TreePicture:
-    """The radix tree at one moment, for ``%sgl cache``."""
-
-    def __init__(self, nodes: list[dict[str, Any]]):
-        self.nodes = nodes
-
-    def __repr__(self) -> str:
-        tree = viz.initial_tree()
-        viz.reduce_tree(tree, CacheSnapshot(nodes=self.nodes, total_slots=0, used_slots=0))
-        return viz.tree_text(tree)
-
-    def _repr_html_(self) -> str:
-        return viz.tree_static_html(self.nodes)

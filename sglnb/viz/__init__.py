@@ -18,12 +18,15 @@ from .reduce_tree import initial_tree, reduce_tree
 from .runlog import run_events
 from .static_html import static_html, tree_static_html
 from .tree_export import tree_dot, tree_svg
+from .tree_page import tree_frame, tree_page
 
 if TYPE_CHECKING:
+    from .tree_view import TreeView
     from .widget import RunView
 
 __all__ = [
     "RunView",
+    "TreeView",
     "ViewState",
     "fold",
     "iframe_html",
@@ -38,6 +41,8 @@ __all__ = [
     "to_html",
     "to_text",
     "tree_dot",
+    "tree_frame",
+    "tree_page",
     "tree_static_html",
     "tree_svg",
     "tree_text",
@@ -45,9 +50,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """RunView on first use: the folds and static forms need no Jupyter."""
+    """The widgets on first use: the folds and static forms need no Jupyter."""
     if name == "RunView":
         from .widget import RunView
 
         return RunView
+    if name == "TreeView":
+        from .tree_view import TreeView
+
+        return TreeView
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,10 @@ import re
 from functools import cache
 from importlib.resources import files
 
-MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "card.js", "tokens.js", "tree.js",
-           "branches.js", "view.js")  # fmt: skip
+MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js", "tokens.js",
+           "treewords.js", "treetools.js", "tree.js", "branches.js", "view.js")  # fmt: skip
+TREE_MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js", "treewords.js",
+                "treetools.js", "tree.js", "treeview.js")  # fmt: skip
 
 _IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)
@@ -40,6 +42,12 @@ def esm() -> str:
 
 
 @cache
+def tree_esm() -> str:
+    """The tree alone, in the same form."""
+    return join_modules([_read(name) for name in TREE_MODULES])
+
+
+@cache
 def css() -> str:
-    """The run view's style sheet; every rule is under ``.sglnb``."""
+    """The views' style sheet; every rule is under ``.sglnb``."""
     return re.sub(r"\n\s*", "\n", re.sub(r"/\*(?:.|\n)*?\*/", "", _read("view.css")))

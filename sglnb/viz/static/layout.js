@@ -83,7 +83,9 @@ export function rowLabel(row, name = row.name) {
 
 // -- radix tree -----------------------------------------------------------------------------
 
-export function childrenOf(tree) {
+const byLastUse = (a, b) => b.last_used - a.last_used || a.node - b.node;
+
+export function childrenOf(tree, order = byLastUse) {
   const kids = new Map();
   for (const key in tree.nodes) {
     const node = tree.nodes[key];
@@ -91,9 +93,7 @@ export function childrenOf(tree) {
     if (!kids.has(node.parent)) kids.set(node.parent, []);
     kids.get(node.parent).push(node);
   }
-  for (const group of kids.values()) {
-    group.sort((a, b) => b.last_used - a.last_used || a.node - b.node);
-  }
+  for (const group of kids.values()) group.sort(order);
   return kids;
 }
 
@@ -108,19 +108,19 @@ export function pathTo(tree, node) {
   return path.reverse();
 }
 
-/** The visible part of the tree, depth first; the same choice as outline.py. */
-export function outline(tree, keep = [], limit = MAX_VISIBLE) {
+/** The visible part of the tree, depth first, siblings in `order`; the same choice as outline.py. */
+export function outline(tree, keep = [], limit = MAX_VISIBLE, order = byLastUse) {
   const wanted = new Set(keep);
   const ranked = Object.values(tree.nodes).filter((node) => node.parent !== null);
   ranked.sort((a, b) => wanted.has(b.node) - wanted.has(a.node)
-    || b.last_used - a.last_used || a.node - b.node);
+    || byLastUse(a, b));
   const shown = new Set();
   for (const node of ranked) {
     if (shown.size >= limit) break;
     const line = pathTo(tree, node.node).filter((key) => !shown.has(key));
     if (shown.size + line.length <= limit) line.forEach((key) => shown.add(key));
   }
-  const kids = childrenOf(tree);
+  const kids = childrenOf(tree, order);
   const items = [];
   const size = (node) => {
     const sum = { nodes: 0, tokens: 0 };
@@ -162,6 +162,11 @@ export function outline(tree, keep = [], limit = MAX_VISIBLE) {
   return items;
 }
 
+/** ` · 1,204 of 20,000 slots used`, where the pool's size is known. */
+export function poolWords({ total_slots: total, used_slots: used }) {
+  return total ? ` · ${groupDigits(used)} of ${groupDigits(total)} slots used` : "";
+}
+
 export function treeTotals(tree) {
   const sum = { nodes: 0, tokens: 0 };
   for (const key in tree.nodes) {
@@ -173,23 +178,17 @@ export function treeTotals(tree) {
   return sum;
 }
 
-/** `12 tok · 3 hits`: the small print under an edge. */
-export function nodeMeta(node) {
-  const words = [`${groupDigits(nodeTokens(node))} tok`];
-  if (node.evicted !== null) words.push(node.why === "flush" ? "flushed" : "evicted");
-  else if (node.hits) words.push(countOf(node.hits, "hit"));
-  if (node.locks > 0) words.push("in use");
-  return words.join(" · ");
-}
+const tokensMeta = (node) => `${groupDigits(nodeTokens(node))} tok`;
 
 export const TREE = { row: 38, bend: 26, char: 6.65, small: 5.6, left: 12, top: 26 };
 
 /**
  * Tidy left-to-right drawing: a node is level with its parent if it is the first child, else in
  * the first free row below, so that new leaves do not move what is there. An edge is as long as the logarithm of its tokens, or its label, asks for.
- * Returns `{ width, height, boxes }`; a box has x0, y0 (start), x1, y (end), label and meta.
+ * Returns `{ width, height, boxes }`; a box has x0, y0 (start), x1, y (end), label and meta, which
+ * is `metaOf(node)`.
  */
-export function treeLayout(tree, items, labelWidth = 34) {
+export function treeLayout(tree, items, labelWidth = 34, metaOf = tokensMeta) {
   const boxes = new Map();
   const order = items.map((item) => {
     const key = item.more ? `more${item.parent}` : String(item.node);
@@ -197,7 +196,7 @@ export function treeLayout(tree, items, labelWidth = 34) {
     const label = node
       ? clipMiddle(oneLine(nodeText(node)).trim(), labelWidth) || "␣"
       : `+${countOf(item.more, "node")}`;
-    const meta = node ? nodeMeta(node) : countOf(item.tokens, "token");
+    const meta = node ? metaOf(node) : countOf(item.tokens, "token");
     const text = Math.max(Array.from(label).length * TREE.char, meta.length * TREE.small);
     const tokens = node ? nodeTokens(node) : 1;
     const length = Math.max(text + 10, 12 * Math.log2(1 + tokens));

@@ -314,7 +314,7 @@ const TOKEN_STEPS = {
 function treeNode(node, parent, [head, hidden, tail], t) {
   return {
     node, parent, head, hidden, tail,
-    locks: 0, hits: 0, created: t, last_used: t, evicted: null, why: "",
+    locks: 0, pins: 0, hits: 0, created: t, last_used: t, evicted: null, why: "",
   };
 }
 
@@ -322,7 +322,7 @@ function initialTree() {
   const nodes = table();
   nodes["0"] = treeNode(0, null, [[], 0, []], 0);
   return {
-    nodes, ghosts: [], tips: table(),
+    nodes, ghosts: [], tips: table(), holds: table(),
     total_slots: 0, used_slots: 0, evicted_nodes: 0, evicted_tokens: 0,
   };
 }
@@ -345,6 +345,18 @@ function splitText({ head, hidden, tail }, at) {
   return [[head, hidden, tail.slice(0, cut)], [tail.slice(cut), 0, []]];
 }
 
+function setPool(tree, event) {
+  tree.total_slots = event.total_slots;
+  tree.used_slots = event.used_slots;
+}
+
+function changeHold(holds, event) {
+  const held = holds[event.rid] ?? (holds[event.rid] = []);
+  if (event.delta > 0) held.push(event.node);
+  else if (held.includes(event.node)) held.splice(held.indexOf(event.node), 1);
+  if (!held.length) delete holds[event.rid];
+}
+
 const TREE_STEPS = {
   cache_snapshot(tree, event) {
     const nodes = table();
@@ -354,7 +366,9 @@ const TREE_STEPS = {
         ? [record.head, record.hidden, record.tail] : clipPieces(record.pieces);
       const node = treeNode(record.node, record.parent, text, record.last_used);
       node.locks = record.locks;
+      node.pins = record.pins ?? 0;
       node.hits = record.hits;
+      node.created = record.created ?? record.last_used;
       if (record.node === 0) node.parent = null;
       nodes[record.node] = node;
     }
@@ -363,9 +377,10 @@ const TREE_STEPS = {
     tree.nodes = nodes;
     tree.ghosts = [];
     tree.tips = tips;
-    tree.total_slots = event.total_slots;
-    tree.used_slots = event.used_slots;
+    tree.holds = table();
+    setPool(tree, event);
   },
+  step: setPool,
   node_inserted(tree, event) {
     if (!tree.nodes[event.parent]) return;
     const text = "head" in event
@@ -396,6 +411,8 @@ const TREE_STEPS = {
   },
   node_locked(tree, event) {
     let node = tree.nodes[event.node];
+    if (node && event.rid === "pin") node.pins += event.delta;
+    else if (event.rid) changeHold(tree.holds, event);
     while (node) {
       node.locks += event.delta;
       node.last_used = event.t;

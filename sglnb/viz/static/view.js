@@ -5,8 +5,9 @@
 
 import { initial, reduce, nodeTokens } from "./reduce.js";
 import { makeDecoder } from "./wire.js";
-import { countOf, groupDigits, oneLine, pathTo, secondsText, visible } from "./layout.js";
+import { countOf, groupDigits, oneLine, pathTo, poolWords, secondsText, visible } from "./layout.js";
 import { make, setAttr, setText } from "./dom.js";
+import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { makeTokensPane, tokenCard } from "./tokens.js";
 import { makeTreePane, nodeCard } from "./tree.js";
@@ -89,8 +90,14 @@ export function render({ model, el }) {
   let onScreen = true;
   let arrived = performance.now();
 
+  const asker = makeAsker(model, () => hooks.redraw(true));
   const hooks = {
-    redraw: () => schedule(),
+    asker,
+    /** Draw again; `tree`: the tree too, though no event changed it. */
+    redraw(tree = false) {
+      if (tree) store.treeVersion += 1;
+      schedule();
+    },
     select(next, anchor) {
       selection = next;
       hovered = next ? anchor : null;
@@ -175,6 +182,7 @@ export function render({ model, el }) {
     const bars = panes.branches.draw(view);
     const { nodes, tokens } = panes.tree.totals;
     setText(sections.tree.info, `${countOf(nodes, "node")} · ${countOf(tokens, "token")}`
+      + poolWords(view.tree)
       + (view.tree.evicted_nodes ? ` · ${groupDigits(view.tree.evicted_nodes)} evicted` : ""));
     setText(sections.branches.info, panes.branches.words);
     showPane("tokens", true);
@@ -407,6 +415,7 @@ export function render({ model, el }) {
 
   // -- life --
   const onMessage = (message) => {
+    asker.receive(message);
     if (message?.kind !== "events") return;
     store.receive(message);
     arrived = performance.now();
@@ -434,6 +443,7 @@ export function render({ model, el }) {
     model.off("change:saved", onSaved);
     watcher.disconnect();
     card.close();
+    asker.close();
     clearInterval(clock);
     clearTimeout(tree.later);
     pause();
