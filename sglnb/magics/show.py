@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 from IPython.display import HTML, display
 
 from .. import viz
+from ..runtime import Engine, default_engine
 
 if TYPE_CHECKING:
+    from .dashboard import Dashboard
     from .run import Run
 
 _PANES = {"all": "tokens,tree,branches"}
@@ -49,3 +51,17 @@ def place_static(run: Run) -> Callable[[], None]:
         return lambda: None
     place = display(HTML(""), display_id=True)
     return lambda: place.update(run)
+
+
+def dashboard(engine: Engine | None = None) -> Dashboard:
+    """The state and the controls of ``engine`` (default: the shared one) as widgets.
+
+    A change acts on the running engine, between two steps. What is not possible now (a pool
+    cannot be resized while requests run) is told in words, and nothing is lost.
+    """
+    from .dashboard import Dashboard  # widgets are imported when one is made
+
+    engine = default_engine() if engine is None else engine
+    if not isinstance(engine, Engine):
+        raise ValueError(f"engine: must be an sglnb Engine, got {type(engine).__name__}")
+    return Dashboard(engine)

@@ -32,7 +32,9 @@ class Intake:
 
     def __init__(self, core: EngineCore, model_name: str, jump_forward: bool, loras: LoraRegistry):
         self._core, self._model_name = core, model_name
-        self._jump_forward, self._loras = jump_forward, loras
+        self.jump_forward, self._loras = jump_forward, loras
+        self.temperature = 1.0
+        """What a request gets that does not say."""
         self._tokenizer = core.tokenizer
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self.context_length: int = core.runner.model.context_length
@@ -55,7 +57,7 @@ class Intake:
     ) -> tuple[Request, RequestArrived]:
         """A request and the event of its arrival; see :meth:`Engine.submit
         <sglnb.runtime.engine.Engine.submit>`."""
-        params = SamplingParams.of(params)
+        params = self.sampling(params)
         adapter = self._loras.get(lora)
         if adapter is not None:
             extra_key = f"{extra_key}\n{adapter.extra_key}" if extra_key else adapter.extra_key
@@ -80,7 +82,7 @@ class Intake:
             request.cursor = constraint.start()
             source = f"{constraint.kind}: {constraint.source}"
         if params.jump_forward is None:
-            params.jump_forward = self._jump_forward
+            params.jump_forward = self.jump_forward
         if request.seed is None:
             request.seed = self._core.draw_seed()
         arrived = RequestArrived(
@@ -97,6 +99,12 @@ class Intake:
             extra_key=extra_key,
         )
         return request, arrived
+
+    def sampling(self, params: SamplingParams | dict[str, Any] | None) -> SamplingParams:
+        """A validated copy of ``params``; what it does not say is the engine's."""
+        if not isinstance(params, SamplingParams):
+            params = {"temperature": self.temperature, **(params or {})}
+        return SamplingParams.of(params)
 
     def read(
         self, prompt: str | list[int], image_data: Any

@@ -57,7 +57,7 @@ class RadixTree:
     ):
         self._free, self._emit, self._pieces, self._clock = free, emit, pieces, clock
         self.page_size = page_size
-        self._order = EVICTIONS[eviction]
+        self.eviction, self._order = eviction, EVICTIONS[eviction]
         self._floor = 0.0
         self._next_id = 1
         self._stamp = 0
@@ -302,7 +302,8 @@ class RadixTree:
 
     def set_eviction(self, eviction: str) -> None:
         """From now on leaves go in the order of another strategy."""
-        self._order, self._floor, self._heap = EVICTIONS[eviction], 0.0, []
+        self.eviction, self._order = eviction, EVICTIONS[eviction]
+        self._floor, self._heap = 0.0, []
         for node in self.nodes():
             self._offer(node)
 

@@ -122,9 +122,18 @@ def _unpin(cache: Any, node: int) -> dict[str, str]:
 
 def _evict(cache: Any, node: int) -> dict[str, str]:
     freed = cache.evict(node)
-    if freed:
-        return {"told": f"evicted: {freed:,} tokens are free again"}
-    return {"told": "nothing was evicted: it is in use or pinned"}
+    if not freed:
+        return {"told": "nothing was evicted: it is in use or pinned"}
+    kept = "; what is in use or pinned stays" if _there(cache, node) else ""
+    return {"told": f"evicted: {freed:,} tokens are free again{kept}"}
+
+
+def _there(cache: Any, node: int) -> bool:
+    try:
+        cache.node(node)
+    except ValueError:
+        return False
+    return True
 
 
 QUESTIONS: dict[Any, Callable[..., Any]] = {

@@ -17,6 +17,7 @@ MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js", "
            "treewords.js", "treetools.js", "tree.js", "branches.js", "view.js")  # fmt: skip
 TREE_MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js", "treewords.js",
                 "treetools.js", "tree.js", "treeview.js")  # fmt: skip
+METER_MODULES = ("reduce.js", "layout.js", "dom.js", "meter.js")
 
 _IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)
@@ -45,6 +46,12 @@ def esm() -> str:
 def tree_esm() -> str:
     """The tree alone, in the same form."""
     return join_modules([_read(name) for name in TREE_MODULES])
+
+
+@cache
+def meter_esm() -> str:
+    """A dashboard's live numbers, in the same form."""
+    return join_modules([_read(name) for name in METER_MODULES])
 
 
 @cache

@@ -13,7 +13,7 @@ from viz_logs import NAMES, load, run_of
 from viz_node import STATIC, node
 
 from sglnb import viz
-from sglnb.viz.assets import MODULES, TREE_MODULES, css, esm, tree_esm
+from sglnb.viz.assets import METER_MODULES, MODULES, TREE_MODULES, css, esm, meter_esm, tree_esm
 from sglnb.viz.runlog import compact_nodes
 from sglnb.viz.tree_export import own_svg
 
@@ -91,7 +91,7 @@ def test_an_iframe_cannot_be_left():
     assert page.tags[0][1]["sandbox"] == "allow-scripts"
 
 
-@pytest.mark.parametrize("module", [esm, tree_esm])
+@pytest.mark.parametrize("module", [esm, tree_esm, meter_esm])
 def test_a_joined_module_is_one_valid_module(module, tmp_path):
     import subprocess
 
@@ -108,7 +108,7 @@ def test_a_joined_module_is_one_valid_module(module, tmp_path):
 
 
 def test_every_module_is_in_a_view():
-    assert {*MODULES, *TREE_MODULES} == {path.name for path in STATIC.glob("*.js")}
+    assert {*MODULES, *TREE_MODULES, *METER_MODULES} == {path.name for path in STATIC.glob("*.js")}
 
 
 def test_text_for_terminals():

@@ -162,9 +162,9 @@ export function outline(tree, keep = [], limit = MAX_VISIBLE, order = byLastUse)
   return items;
 }
 
-/** ` · 1,204 of 20,000 slots used`, where the pool's size is known. */
-export function poolWords({ total_slots: total, used_slots: used }) {
-  return total ? ` · ${groupDigits(used)} of ${groupDigits(total)} slots used` : "";
+/** ` · pool of 20,000`, where the pool's size is known. */
+export function poolWords({ total_slots: total }) {
+  return total ? ` · pool of ${groupDigits(total)}` : "";
 }
 
 export function treeTotals(tree) {

@@ -134,7 +134,7 @@ export function makeTreePane(hooks) {
     setAttr(circle, "cx", x1);
     setAttr(circle, "cy", y);
     setAttr(circle, "visibility", node ? null : "hidden");
-    setAttr(pin, "transform", `translate(${x1} ${y})`);
+    setAttr(pin, "transform", `translate(${x1 + 10} ${y - 1})`);
     setAttr(pin, "visibility", state?.pinned ? null : "hidden");
     setAttr(group, "aria-level", item.depth);
     setAttr(group, "aria-current", details.node !== null && details.node === item.node ? "true" : null);
