@@ -49,11 +49,14 @@ bench: $(VENV)/.ready  ## benchmarks, each a ratio of two sides in one run
 	$(BIN)/python benchmarks/shared_prefix.py --busy
 	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/constraints.py
+	$(BIN)/python benchmarks/json_decode.py
+	$(BIN)/python benchmarks/jump_forward.py
 	$(BIN)/python benchmarks/deterministic.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/language.py
 	$(BIN)/python benchmarks/engine_cpu.py
 
 lint: $(VENV)/.ready  ## style

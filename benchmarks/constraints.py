@@ -1,13 +1,15 @@
-"""What regex constraints cost: compilation, the first mask of a state, later masks, memory.
+"""What constraints cost: compilation, the first mask of a state, later masks, memory.
 
     python benchmarks/constraints.py [folder or tokenizer.json ...]
 
 The embedded model's vocabulary is always measured. For each regex a text is followed token by
-token, twice: the first pass computes the masks of its states, the second finds them cached.
+token, twice: the first pass computes the masks of its states, the second finds them cached. JSON
+schemas are llguidance's: no states, no masks kept, but its lexer is warm on the second pass.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 import sglnb
 from sglnb.runtime.constraints import compile_constraint
 from sglnb.runtime.constraints.compiler import regex_dfa
+from sglnb.runtime.constraints.schema_check import check_schema
 from sglnb.runtime.tokenizer import Tokenizer
 
 CHARACTER = r"""\{
@@ -56,6 +59,46 @@ CASES = [  # name, regex, a text that matches
     ("any 200", r"(?s).{0,200}", "It was a bright cold day in April."),
     ("character", CHARACTER, HARRY),
 ]
+
+ADDRESS = {
+    "type": "object",
+    "properties": {"street": {"type": "string"}, "zip": {"type": "string", "pattern": "^\\d{5}$"}},
+    "required": ["street", "zip"],
+    "additionalProperties": False,
+}
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 40},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "born": {"type": "string", "format": "date"},
+        "kind": {"enum": ["student", "teacher"]},
+        "homes": {"type": "array", "items": {"$ref": "#/$defs/address"}, "maxItems": 3},
+    },
+    "required": ["name", "age", "born", "kind", "homes"],
+    "additionalProperties": False,
+    "$defs": {"address": ADDRESS},
+}
+HOME = {"street": "Rue de l'Église", "zip": "75006"}
+ADA = {"name": "Ada", "age": 36, "born": "1815-12-10", "kind": "teacher", "homes": [HOME, HOME]}
+ANYTHING = {"a": [1, 2.5, None, True], "b": {"c": "text"}}
+SCHEMAS = [  # name, schema, a value that matches
+    ("enum", {"enum": ["yes", "no"]}, "yes"),
+    ("address", ADDRESS, HOME),
+    ("person", PERSON, ADA),
+    ("any JSON", {}, ANYTHING),
+]
+
+
+def measure_schema(name: str, schema: dict, value: object, tokenizer: Tokenizer) -> str:
+    """One line of the second table."""
+    constraint = compile_constraint(json_schema=schema, tokenizer=tokenizer)
+    ids = constraint.vocabulary.spelling.spell(json.dumps(value, ensure_ascii=False))
+    first, later = _follow(constraint, ids), _follow(constraint, ids)
+    return (
+        f"  {name:12} {constraint.compile_ms:10.1f} {1e3 * first[0]:9.2f} {1e3 * max(first):8.2f} "
+        f"{1e6 * statistics.median(later):9.2f} {_jumped(constraint, ids):4}/{len(ids)}"
+    )
 
 
 def measure(name: str, regex: str, text: str, tokenizer: Tokenizer) -> str:
@@ -100,6 +143,7 @@ def _jumped(constraint, ids: list[int]) -> int:
 
 def main(paths: list[str]) -> None:
     """Print one table per tokenizer."""
+    check_schema({})  # imports jsonschema, which takes longer than all that is measured
     assets = Path(sglnb.__file__).parent / "assets" / "sgl-tiny"
     for path in [assets, *map(Path, paths)]:
         file = path / "tokenizer.json" if path.is_dir() else path
@@ -114,6 +158,13 @@ def main(paths: list[str]) -> None:
         )
         for case in CASES:
             print(measure(*case, tokenizer))
+        started = time.perf_counter()
+        compile_constraint(type=bool, tokenizer=tokenizer)
+        seconds = time.perf_counter() - started
+        print(f"{file.parent.name}: llguidance's trie built in {seconds:.2f} s")
+        print("  JSON schema  compile ms  first ms   max ms  later us jumped")
+        for case in SCHEMAS:
+            print(measure_schema(*case, tokenizer))
 
 
 if __name__ == "__main__":

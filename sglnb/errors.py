@@ -6,7 +6,7 @@ class SglError(Exception):
 
 
 class ConstraintError(SglError, ValueError):
-    """A regex or another constraint cannot be used as written."""
+    """A regex or another constraint cannot be used as written, or a text does not meet it."""
 
 
 class ContextLengthError(SglError, ValueError):

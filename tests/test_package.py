@@ -44,6 +44,7 @@ def test_the_wheel_holds_model_javascript_and_kernels(wheel):
     assert "sglnb/viz/static/view.js" in names
     assert "sglnb/kernels/bitmask.py" in names
     assert "sglnb/py.typed" in names
+    assert {"sglnb/testing/scripted.py", "sglnb/lang/backend/base_backend.py"} <= names
     assert not [n for n in names if n.startswith(("tests/", "kernels/", "notebooks/"))]
 
 

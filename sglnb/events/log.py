@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from .perfetto import to_trace
 from .types import Event
 
 
@@ -60,6 +63,17 @@ class EventLog:
             first = self._next_seq - len(self._ring)
             skip = max(0, seq - first)
             return list(self._ring)[skip:]
+
+    def to_perfetto(self, path: str | Path) -> Path:
+        """Write what is kept as a trace that https://ui.perfetto.dev and chrome://tracing open.
+        It holds the names of programs and variables and the beginnings of their values.
+
+        Returns:
+            The file.
+        """
+        file = Path(path)
+        file.write_text(json.dumps(to_trace(self.since()), ensure_ascii=False), encoding="utf-8")
+        return file
 
     def subscribe(self, wanted: Callable[[Event], bool] | None = None) -> Subscription:
         """A queue that from now on receives each event for which ``wanted`` is true."""

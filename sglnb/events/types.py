@@ -165,7 +165,9 @@ class TokensGenerated(Event):
     ids: list[int]
     pieces: list[str]
     how: str
-    """"sampled" or "forced" (written by jump-forward without being sampled)."""
+    """"sampled", "forced" (written by jump-forward without being sampled), "closing" (written
+    because the budget runs out and the constraint has to be met) or "retokenized" (other tokens
+    for text that was there)."""
     logprobs: list[float | None]
     """Natural log of the model's probability before temperature and mask; None = unknown."""
     top: list[list[list[Any]]]
@@ -174,6 +176,9 @@ class TokensGenerated(Event):
     """Number of tokens that the constraint allowed; None = no constraint."""
     mass: list[float | None]
     """Share of probability (0..1) the mask left standing; None = no constraint."""
+    replaced: int = 0
+    """So many tokens of the request, its last ones, were taken back before these came. They may
+    reach into the prompt."""
     fsm_before: int | None = None
     fsm_after: int | None = None
 
@@ -193,6 +198,8 @@ class RequestFinished(Event):
     cached_tokens: int = 0
     completion_tokens: int = 0
     forced_tokens: int = 0
+    closed_by_budget: bool = False
+    """Whether the text was brought to its end because ``max_new_tokens`` ran out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -233,12 +240,13 @@ class Preparing(Event):
 
 @dataclass(slots=True, kw_only=True)
 class ConstraintCompiled(Event):
-    """A constraint was built (once per source and tokenizer)."""
+    """A constraint was built (once per source and tokenizer). ``states`` are those of an
+    automaton, None for a grammar or a schema."""
 
     kind: ClassVar[str] = "constraint_compiled"
     source: str
-    states: int
-    compressed_states: int
+    states: int | None
+    compressed_states: int | None
     seconds: float
 
 

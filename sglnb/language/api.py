@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..runtime.constraints.compiler import only_one
+from ..runtime.constraints.expressions import expression_spec
+from ..runtime.constraints.tools import tool_set
 from ..runtime.images import load_image
 from ..runtime.video import load_frames
+from .calls import CallForm
 from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
+from .family import check_timeout
 from .ir import (
     SglExpr,
     SglExprList,
@@ -16,11 +21,17 @@ from .ir import (
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglSeparateReasoning,
+    SglVideo,
     as_expr,
     caller,
     check_unicode,
+    flatten,
 )
-from .sampling import check, dtype_name, given
+from .placeholders import SglArgument, SglImageArgument
+from .sampling import check, check_pick, dtype_name, given
+from .typed_expression import ExpressionForm
+from .values import JsonForm, form_of
 
 
 def gen(
@@ -30,42 +41,61 @@ def gen(
     n: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
+    stop_regex: str | Sequence[str] | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
     min_p: float | None = None,
-    *,
     frequency_penalty: float | None = None,
     presence_penalty: float | None = None,
-    repetition_penalty: float | None = None,
-    logit_bias: Mapping[int | str, float] | None = None,
-    custom_logit_processor: Callable[[Any, Any], Any] | None = None,
-    seed: int | None = None,
-    stop_regex: str | Sequence[str] | None = None,
-    no_stop_trim: bool | None = None,
     ignore_eos: bool | None = None,
-    skip_special_tokens: bool | None = None,
     return_logprob: bool | None = None,
     logprob_start_len: int | None = None,
     top_logprobs_num: int | None = None,
-    token_ids_logprob: Sequence[int] | None = None,
     return_text_in_logprobs: bool | None = None,
-    return_entropy: bool | None = None,
     dtype: type | str | None = None,
     choices: Sequence[str] | None = None,
     choices_method: ChoicesSamplingMethod | str | None = None,
     regex: str | None = None,
+    json_schema: Any = None,
+    *,
+    pick: int | Callable[[list[str]], int] | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int | str, float] | None = None,
+    custom_logit_processor: Callable[[Any, Any], Any] | None = None,
+    seed: int | None = None,
+    no_stop_trim: bool | None = None,
+    skip_special_tokens: bool | None = None,
+    token_ids_logprob: Sequence[int] | None = None,
+    return_entropy: bool | None = None,
+    grammar: str | None = None,
+    type: Any = None,
+    tools: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]] | None = None,
+    tool_style: str | None = None,
+    when: str | Sequence[str] | None = None,
+    max_calls: int | None = None,
+    expression: Any = None,
+    scope: Mapping[str, Any] | None = None,
+    whitespace: str | None = None,
+    lenient: bool | None = None,
+    on_budget: str | None = None,
     jump_forward: bool | None = None,
+    retokenize: str | None = None,
     lora: str | None = None,
+    timeout: float | None = None,
 ) -> SglGen | SglSelect:
     """Let the model write, and keep the text as variable ``name``.
 
-    A parameter that is None takes the value given to ``run()``.
+    A parameter that is None takes the value given to ``run()``. The order is SGLang's.
 
     Args:
         name: the variable; None writes text without keeping it apart.
         max_tokens, min_tokens: bounds on the number of new tokens.
-        n: only 1; use ``fork`` for several answers.
+        n: with n over 1, so many texts are written side by side, and the variable and what
+            ``get_meta_info`` tells are lists with one item for each. A ``seed`` is the first
+            one's, the others' follow from it.
+        pick: which of the n texts the state's own text goes on with: its index, or a function
+            that is given all of them and returns the index. Default: the first.
         stop, stop_regex: text, or a regex, (or several) that ends the generation and is cut
             off; ``no_stop_trim`` leaves it on.
         frequency_penalty, presence_penalty, repetition_penalty: against tokens that were there.
@@ -79,22 +109,74 @@ def gen(
         dtype: int, float, bool or str; the text is held to that form and stays a str.
         choices: choose the likeliest of these texts, as :func:`select` does.
         regex: the text must match this pattern as a whole.
+        json_schema: the text is JSON of this schema: a dict, JSON, or a type as for ``type``.
+        grammar: the text is one of this grammar: Lark (``start: ...``) or EBNF
+            (``root ::= ...``).
+        type: the text is the JSON of this type: int, list[str], date, Literal["a", "b"], an
+            enum, a dataclass, a TypedDict, a pydantic model... ``s.value(name)`` is the value.
+        tools: the text is a call of one of these functions that fits its annotations;
+            ``s.value(name)`` is the call, ``s.call(name)`` runs it. See :func:`describe_tools`.
+        tool_style: "json" (default): ``{"name": "f", "arguments": {"x": 1}}``, or "python":
+            ``f(x=1)``, where calls of tools can be arguments.
+        when: a text that begins a call, such as "<tool_call>" (or that and the one that ends
+            it): before and behind calls the model writes freely, and ``s.value(name)`` is the
+            list of the calls.
+        max_calls: how many calls there may be, 1 by default. More than one are a list.
+        expression: the text is a Python expression of this type; ``s.value(name)`` is an
+            :class:`Expression`, ``.evaluate(price=2.5)`` its value.
+        scope: by name what the expression may use: types of variables, and functions.
+        whitespace: layout of the JSON: "default" is one space after ``,`` and ``:``, as
+            ``json.dumps`` has it; "compact", "indent", "free".
+        lenient: leave out what the schema says and what cannot be enforced while the text is
+            written. The finished text is checked, and reading the variable raises what it
+            breaks.
+        on_budget: what to do when ``max_tokens`` runs out before the constraint is met: "close"
+            brings the text to a legal end in time (the default for ``json_schema`` and ``type``),
+            "cut" leaves it as it is, "error" fails and keeps the text in the state.
         jump_forward: write text that the constraint forces without asking the model.
+        retokenize: how certain text becomes tokens, "hold-back" or "rewind"; see ``Engine``.
         lora: name of the adapter to write with, see ``Engine.load_lora_adapter``.
+        timeout: seconds from when it is sent. After them it is stopped, who waits for it gets a
+            GenerationTimeout, and what was appended after it is dropped; the text so far is
+            kept and the state can go on.
 
     Raises:
-        ValueError: a value out of range. ConstraintError: the regex does not parse.
+        ValueError: a value out of range. ConstraintError: the regex does not parse, the schema
+            or the grammar cannot be used, or two constraints are given.
     """
     where = caller()
     _check_name(name)
+    check_timeout(timeout)
+    only_one(
+        {
+            "dtype": dtype,
+            "choices": choices,
+            "regex": regex,
+            "json_schema": json_schema,
+            "grammar": grammar,
+            "type": type,
+            "tools": tools,
+            "expression": expression,
+        },
+        whitespace,
+        lenient,
+    )
     if choices is not None:
-        if regex is not None or dtype is not None:
-            raise ValueError("choices: cannot be combined with regex or dtype")
+        if timeout is not None:
+            raise ValueError("timeout: cannot be combined with choices, which write nothing")
         return _select(name, choices, temperature or 0.0, choices_method, where)
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
-    if dtype is not None and regex is not None:
-        raise ValueError("dtype and regex: give only one of them")
+    dtype = dtype_name(dtype)
+    called, typed = tool_set(tools, tool_style, when, max_calls), expression_spec(expression, scope)
+    if called is not None:
+        form = CallForm(called)
+    elif typed is not None:
+        form = ExpressionForm(typed)
+    else:
+        form = form_of(dtype, json_schema, type, whitespace, lenient)
+    if isinstance(pick, int) and n is not None:
+        check_pick(pick, n)
     params = given(
         max_new_tokens=max_tokens,
         min_new_tokens=min_tokens,
@@ -122,25 +204,45 @@ def gen(
         return_text_in_logprobs=return_text_in_logprobs,
         return_entropy=return_entropy,
         regex=regex,
+        json_schema=form.schema if isinstance(form, JsonForm) else None,
+        grammar=grammar,
+        tools=called,
+        expression=typed,
+        whitespace=whitespace,
+        lenient=lenient or None,
+        on_budget=on_budget,
         jump_forward=jump_forward,
+        retokenize=retokenize,
         lora=lora,
     )
     try:
         check(params)
     except ValueError as error:
         renamed = str(error).replace("max_new_tokens", "max_tokens")
-        raise type(error)(renamed.replace("min_new_tokens", "min_tokens")) from None
-    return SglGen(name, params, dtype_name(dtype), where)
+        raise error.__class__(renamed.replace("min_new_tokens", "min_tokens")) from None
+    return SglGen(name, params, dtype, where, form, _checked_pick(pick), timeout)
 
 
-def gen_int(name: str | None = None, max_tokens: int | None = None, **params: Any) -> SglGen:
+def gen_int(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    **params: Any,
+) -> SglGen:
     """:func:`gen` with ``dtype=int``."""
-    return gen(name, max_tokens, dtype=int, **params)
+    return gen(name, max_tokens, n=n, stop=stop, dtype=int, **params)
 
 
-def gen_string(name: str | None = None, max_tokens: int | None = None, **params: Any) -> SglGen:
+def gen_string(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    **params: Any,
+) -> SglGen:
     """:func:`gen` with ``dtype=str``: a text in double quotes."""
-    return gen(name, max_tokens, dtype=str, **params)
+    return gen(name, max_tokens, n=n, stop=stop, dtype=str, **params)
 
 
 def select(
@@ -163,7 +265,7 @@ def select(
     return _select(name, choices, temperature, choices_method, caller())
 
 
-def image(source: Any) -> SglImage:
+def image(source: Any) -> SglImage | SglImageArgument:
     """An image, to stand where text can: ``s += user(image("cat.png") + "What is this?")``.
 
     It is read here and now; the state needs a model that takes images.
@@ -175,10 +277,12 @@ def image(source: Any) -> SglImage:
     Raises:
         ValueError: there is no such file, the URL cannot be fetched, or it is no image.
     """
+    if type(source) is SglArgument:  # a program is traced without its image
+        return SglImageArgument(source, caller())
     return SglImage(load_image(source, "image"), caller())
 
 
-def video(source: Any, num_frames: int = 8) -> SglExprList:
+def video(source: Any, num_frames: int = 8) -> SglVideo:
     """A video, as ``num_frames`` images at even distances, to stand where text can.
 
     Args:
@@ -191,7 +295,32 @@ def video(source: Any, num_frames: int = 8) -> SglExprList:
     """
     where = caller()
     frames = load_frames(source, num_frames, "video")
-    return SglExprList([SglImage(frame, where) for frame in frames])
+    return SglVideo(source, [SglImage(frame, where) for frame in frames])
+
+
+def separate_reasoning(expr: SglExpr, model_type: str | tuple[str, str]) -> SglExprList:
+    """Tell what the model thinks from what it says: after a ``gen("x")`` in ``expr`` the variable
+    ``x`` is the answer and ``x_reasoning_content`` the reasoning, "" if there was none. The
+    state's text goes on with the answer alone. While they come, each can be read with
+    ``text_iter``; with ``n`` over 1 both are lists.
+
+    Args:
+        expr: a ``gen`` with a name, or an expression that holds some.
+        model_type: "deepseek-r1", "qwen3" or another of SGLang's names for models with plain
+            markers; or the markers, ``("<think>", "</think>")``.
+
+    Raises:
+        ValueError: there is no ``gen`` in it, or one without a name. (An unknown ``model_type``
+            is told where it is appended.)
+    """
+    parts: list[SglExpr] = []
+    for part in flatten(as_expr(expr)):
+        parts.append(part)
+        if isinstance(part, SglGen):
+            parts.append(SglSeparateReasoning(model_type, part))
+    if not any(isinstance(part, SglSeparateReasoning) for part in parts):
+        raise ValueError(f"expr: there is no gen in it whose text could be separated: {expr!r:.60}")
+    return SglExprList(parts)
 
 
 def system(expr: SglExpr | str | None = None) -> SglExpr:
@@ -243,6 +372,16 @@ def _role(role: str, expr: SglExpr | str | None) -> SglExpr:
     if expr is None:
         return SglRoleBegin(role)
     return SglRoleBegin(role) + as_expr(expr) + SglRoleEnd(role)
+
+
+def _checked_pick(pick: Any) -> Any:
+    whole = isinstance(pick, int) and not isinstance(pick, bool) and pick >= 0
+    if pick is not None and not whole and not callable(pick):
+        raise ValueError(
+            "pick: must be the index of a text, or a function that is given the list of texts and "
+            f"returns one, got {pick!r}"
+        )
+    return pick or 0
 
 
 def _check_name(name: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,72 +52,104 @@ class Backend(Protocol):
         """Abort one request, those of a run, or all."""
 
 
-_default: Backend | None = None
+_default: Any = None
 
 
-def set_default_backend(backend: Backend | None) -> None:
+def set_default_backend(backend: Any) -> None:
     """Use ``backend`` where a program is run without one. None restores the embedded engine.
 
     Raises:
-        TypeError: ``backend`` has no ``submit`` and ``abort``.
+        TypeError: ``backend`` is none that programs can run on.
     """
     global _default
     if backend is not None:
-        check_backend(backend)
+        as_backend(backend)
     _default = backend
+
+
+def default_as_given() -> Any:
+    """What :func:`set_default_backend` was given; None for the embedded engine."""
+    return _default
 
 
 def get_default_backend() -> Backend:
     """The default backend; the shared engine on the embedded model unless another was set."""
     if _default is not None:
-        return _default
+        return as_backend(_default)
     from ..runtime import default_engine
 
     return default_engine()
 
 
-def check_backend(backend: Any) -> Backend:
-    """``backend`` itself; TypeError when it lacks a method that programs call."""
+_ADAPTER = "_sglnb_adapter"
+"""Where an object of SGLang's kind keeps what makes a backend of it."""
+
+
+def as_backend(backend: Any) -> Backend:
+    """``backend`` itself, or for one of SGLang's kind (:class:`~sglnb.BaseBackend`) the adapter
+    that makes one of it, always the same.
+
+    Raises:
+        TypeError: it lacks a method that programs call.
+    """
     missing = [n for n in ("submit", "abort", "events", "tokenizer") if not hasattr(backend, n)]
-    if missing:
+    if not missing:
+        return backend
+    backend = getattr(backend, "endpoint", backend)  # SGLang's Runtime holds it there
+    if not (hasattr(backend, "generate") and hasattr(backend, "get_chat_template")):
         raise TypeError(
             f"backend: {type(backend).__name__} has no {', '.join(missing)}; "
-            "pass an sglnb.Engine or an object with the same methods"
+            "pass an sglnb.Engine, a subclass of sglnb.BaseBackend or an object with the same "
+            "methods"
         )
-    return backend
+    from .blocking import BlockingBackend
+
+    with _adapters_lock:
+        if _ADAPTER not in vars(backend):
+            setattr(backend, _ADAPTER, BlockingBackend(backend))
+        return vars(backend)[_ADAPTER]
+
+
+_adapters_lock = threading.Lock()
 
 
 class Dispatcher:
-    """A thread that goes on with programs when a request ends, so that the engine's own
-    thread never tokenizes or waits for them. It starts when needed and leaves when idle."""
+    """Threads that go on with programs when a request ends, so that the engine's own thread never
+    tokenizes or waits for them. They start when needed and leave when idle.
+
+    Args:
+        most: threads at most; with 1 jobs are done in order.
+    """
 
     IDLE_SECONDS = 5.0
 
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+    def __init__(self, most: int = 1, name: str = "sglnb-programs"):
+        self._most, self._name = most, name
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._cond = threading.Condition(threading.Lock())
+        self._threads = self._idle = 0
 
     def post(self, job: Callable[[], None]) -> None:
-        """Call ``job`` soon on the dispatcher's thread. Never blocks; ``job`` must not raise."""
-        with self._lock:
-            self._jobs.put(job)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="sglnb-programs", daemon=True
-                )
-                self._thread.start()
+        """Call ``job`` soon on another thread. Never blocks; ``job`` must not raise."""
+        with self._cond:
+            self._jobs.append(job)
+            if self._idle >= len(self._jobs):
+                self._cond.notify()
+            elif self._threads < self._most:
+                self._threads += 1
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            try:
-                job = self._jobs.get(timeout=self.IDLE_SECONDS)
-            except queue.Empty:
-                with self._lock:
-                    if self._jobs.empty():
-                        self._thread = None
+            with self._cond:
+                self._idle += 1
+                while not self._jobs:
+                    if not self._cond.wait(self.IDLE_SECONDS) and not self._jobs:
+                        self._idle -= 1
+                        self._threads -= 1
                         return
-                continue
+                self._idle -= 1
+                job = self._jobs.popleft()
             job()
             del job  # an idle thread must not keep the last state alive
 

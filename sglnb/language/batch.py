@@ -1,102 +1,117 @@
-"""Many programs side by side."""
+"""Many programs side by side, and the results in order."""
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import queue
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from .run import ProgramRun
+from ..errors import RequestAborted
 from .state import ProgramState
-from .waiting import SLICE_SECONDS
+from .waiting import SLICE_SECONDS, wait_until
+
+SETTLE_SECONDS = 2.0
+"""How long rows that were interrupted are waited for, so that their partial text is there."""
+
+START = Callable[[int, Any, Callable[[], None]], ProgramState]
+"""Begins row ``i`` with its arguments and returns its state; it calls the function that it is
+given once all of the row is over."""
 
 
-def run_rows(
-    run: ProgramRun,
-    states: Sequence[ProgramState],
-    bodies: Sequence[Callable[[], Any]],
-    num_threads: int,
-    progress_title: str | None,
-) -> None:
-    """Run each body to the end of its state's generations, ``num_threads`` at a time.
-
-    What a body raises is kept in its state. Ctrl-C stops the run and is raised again.
+class Batch:
+    """Rows in progress: at most ``limit`` at a time.
 
     Args:
-        progress_title: text of a progress bar, None for no bar.
+        rows: taken in the caller's thread, one whenever there is room for it.
+        ahead: rows begun and not handed out at most; None keeps the states of all rows.
+        progress: called with the number of rows that have just ended.
+
+    Attributes:
+        states: of the rows that have begun, by number; with ``ahead`` only of those that were
+            not handed out.
+        begun, done: how many rows have begun, and how many are over.
     """
-    if not bodies:
-        return
 
-    def row(state: ProgramState, body: Callable[[], Any]) -> None:
-        try:
-            body()
-        except Exception as problem:  # kept: raised to whoever reads the state
-            state.stream_executor.fail_body(problem)
-        state.sync()
-        state.stream_executor.end()
+    def __init__(
+        self,
+        rows: Iterator[Any],
+        start: START,
+        limit: int,
+        ahead: int | None = None,
+        progress: Callable[[int], None] = lambda n: None,
+    ):
+        self._rows, self._start = rows, start
+        self._limit, self._ahead, self._progress = limit, ahead, progress
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._over: set[int] = set()
+        self._more = True
+        self.states: dict[int, ProgramState] = {}
+        self.begun = self.done = 0
 
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="sglnb-batch")
-    with _Progress(progress_title, len(bodies)) as progress:
-        try:
-            waiting: set[Future] = {
-                pool.submit(contextvars.copy_context().run, row, state, body)
-                for state, body in zip(states, bodies, strict=True)
-            }
-            while waiting:
-                done, waiting = wait(waiting, SLICE_SECONDS, return_when=FIRST_COMPLETED)
-                progress.update(len(done))
-                for future in done:
-                    future.result()
-        except BaseException:
-            run.abort()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    def __iter__(self) -> Iterator[ProgramState]:
+        """The rows' states in order, each once it is over. An error of ``rows`` is raised after
+        the rows before it."""
+        turn, problem = 0, None
+        while True:
+            while problem is None and self._has_room(turn):
+                try:
+                    self._begin()
+                except Exception as error:  # of the caller's iterator
+                    problem = error
+            if turn in self._over:
+                self._over.discard(turn)
+                state = self.states[turn] if self._ahead is None else self.states.pop(turn)
+                turn += 1
+                yield state
+            elif turn < self.begun:
+                self._wait()
+            elif problem is not None:
+                raise problem
+            else:
+                return
 
-
-def rows_of(batch: Iterable[Any], names: list[str]) -> list[dict[str, Any]]:
-    """The arguments of each row as a fresh dict; ``names`` are those of the parameters.
-
-    Raises:
-        TypeError: no list of rows, or a row is neither a dict nor a list of values.
-    """
-    if hasattr(batch, "to_dict"):
-        raise TypeError("batch_kwargs: must be a list of rows; for a table: df.to_dict('records')")
-    if isinstance(batch, (str, dict)) or not isinstance(batch, Iterable):
-        raise TypeError(
-            f"batch_kwargs: must be a list of rows, got {type(batch).__name__} {batch!r:.60}"
+    def _has_room(self, turn: int) -> bool:
+        return (
+            self._more
+            and self.begun - self.done < self._limit
+            and (self._ahead is None or self.begun - turn < self._ahead)
         )
-    rows = []
-    for i, row in enumerate(batch):
-        if isinstance(row, dict):
-            rows.append(dict(row))
-        elif isinstance(row, (list, tuple)) and len(row) <= len(names):
-            rows.append(dict(zip(names, row, strict=False)))
-        else:
-            raise TypeError(
-                f"batch_kwargs: row {i} must be a dict of arguments or a list with at most "
-                f"{len(names)} values ({', '.join(names)}), got {row!r:.60}"
-            )
-    return rows
+
+    def _begin(self) -> None:
+        for row in self._rows:
+            i = self.begun
+            self.begun += 1
+            self.states[i] = self._start(i, row, partial(self._ended.put, i))
+            return
+        self._more = False
+
+    def _wait(self) -> None:
+        """Until a row is over; in slices, so that Ctrl-C gets through."""
+        try:
+            i = self._ended.get(timeout=SLICE_SECONDS)
+        except queue.Empty:
+            return
+        self._over.add(i)
+        self.done += 1
+        self._progress(1)
+
+    def stop(self) -> None:
+        """Abort what is in progress and wait a moment for its partial text."""
+        executors = [state.stream_executor for state in self.states.values()]
+        for ex in executors:
+            ex.family.stop(RequestAborted("the batch was stopped"))
+        until = time.monotonic() + SETTLE_SECONDS
+        for ex in executors:
+            left = max(0.0, until - time.monotonic())
+            wait_until(ex.cond, lambda ex=ex: ex.idle and not ex.body_going, left)
 
 
-def thread_count(num_threads: int | str, rows: int) -> int:
-    """Threads for so many rows; "auto" is one a row, up to 96."""
-    if num_threads == "auto":
-        return max(1, min(96, rows))
-    if not isinstance(num_threads, int) or isinstance(num_threads, bool) or num_threads < 1:
-        raise ValueError(
-            f"num_threads: must be 'auto' or a whole number of at least 1, got {num_threads!r}"
-        )
-    return min(num_threads, max(1, rows))
-
-
-class _Progress:
+class Progress:
     """A tqdm bar, or nothing."""
 
-    def __init__(self, title: str | None, total: int):
+    def __init__(self, title: str | None, total: int | None):
         self._bar = None
         if title is not None:
             from tqdm.auto import tqdm
@@ -104,12 +119,11 @@ class _Progress:
             self._bar = tqdm(total=total, desc=title)
 
     def update(self, n: int) -> None:
-        if self._bar is not None and n:
+        """So many rows more are over."""
+        if self._bar is not None:
             self._bar.update(n)
 
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """No more will come."""
         if self._bar is not None:
             self._bar.close()

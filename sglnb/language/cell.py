@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
-from .backend import Backend, check_backend, get_default_backend
+from .backend import Backend, as_backend, get_default_backend
 from .run import ProgramRun
 from .sampling import check, given
 from .state import ProgramState
@@ -35,11 +36,12 @@ def start_state(
     """
     options = given(**(defaults or {}))
     check(options)
-    options.pop("n", None)
-    backend = check_backend(backend) if backend is not None else get_default_backend()
+    backend = as_backend(backend) if backend is not None else get_default_backend()
     program_run = ProgramRun(backend, run_id=run, title=title, defaults=options)
     program_run.enter()
-    return ProgramState(program_run.new_executor(options, label=title))
+    executor = program_run.new_executor(options, label=title)
+    executor.stream = True  # cells are watched
+    return ProgramState(executor)
 
 
 def finish_run(state: ProgramState, error: BaseException | None = None) -> None:
@@ -50,6 +52,23 @@ def finish_run(state: ProgramState, error: BaseException | None = None) -> None:
     if error is not None:
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: leave at once
             program_run.wait(SETTLE_SECONDS)
+
+
+async def finish_run_async(state: ProgramState, error: BaseException | None = None) -> None:
+    """:func:`finish_run`, and the wait for all generations, in a running event loop. To cancel
+    it stops the run."""
+    program_run: ProgramRun = state.stream_executor.run
+    program_run.finish(error)
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    program_run.when_done(lambda: loop.call_soon_threadsafe(over.set))
+    try:
+        async with asyncio.timeout(None if error is None else SETTLE_SECONDS):
+            await over.wait()
+    except TimeoutError:
+        pass  # its text is as far as it has come
+    except asyncio.CancelledError:
+        program_run.abort()
+        raise
 
 
 def wait_run(state: ProgramState, timeout: float | None = None) -> bool:

@@ -159,3 +159,9 @@ def _marker(i: int) -> str:
 def chat_template_of(tokenizer: Any) -> ChatTemplate:
     """The one :class:`ChatTemplate` of ``tokenizer``."""
     return ChatTemplate(tokenizer)
+
+
+def template_of(backend: Any) -> Any:
+    """The chat template of a backend: its own, or its tokenizer's."""
+    own = getattr(backend, "template", None)
+    return chat_template_of(backend.tokenizer) if own is None else own

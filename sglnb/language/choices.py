@@ -25,10 +25,31 @@ class ChoicesDecision:
 
 
 class ChoicesSamplingMethod(ABC):
-    """Base of the three methods; call one with the measurements to get a decision."""
+    """A way to decide; one of your own can be given to ``select`` as ``choices_method``.
+
+    Attributes:
+        requires_unconditional_logprobs: whether the choices are scored without the text, too.
+    """
+
+    requires_unconditional_logprobs = False
+
+    @abstractmethod
+    def __call__(
+        self,
+        *,
+        choices: list[str],
+        normalized_prompt_logprobs: list[float],
+        input_token_logprobs: list[Scored],
+        output_token_logprobs: list[Scored],
+        unconditional_token_logprobs: list[Scored] | None = None,
+    ) -> ChoicesDecision:
+        """The decision, from what was measured of each choice."""
+
+
+class _Formula(ChoicesSamplingMethod):
+    """One of SGLang's three methods."""
 
     name = ""
-    requires_unconditional_logprobs = False
 
     def __call__(
         self,
@@ -62,7 +83,7 @@ class ChoicesSamplingMethod(ABC):
         return self.name
 
 
-class TokenLengthNormalized(ChoicesSamplingMethod):
+class TokenLengthNormalized(_Formula):
     """The highest mean log-probability per token."""
 
     name = "token_length_normalized"
@@ -71,7 +92,7 @@ class TokenLengthNormalized(ChoicesSamplingMethod):
         return argmax(normalized), list(normalized), {}
 
 
-class GreedyTokenSelection(ChoicesSamplingMethod):
+class GreedyTokenSelection(_Formula):
     """Token by token, keep the choices with the highest log-probability; a choice that has
     ended goes on with its own mean. Ties go to the first."""
 
@@ -88,7 +109,7 @@ class GreedyTokenSelection(ChoicesSamplingMethod):
         return remaining[0], list(normalized), {"greedy_logprob_matrix": matrix}
 
 
-class UnconditionalLikelihoodNormalized(ChoicesSamplingMethod):
+class UnconditionalLikelihoodNormalized(_Formula):
     """The highest mean of ``logprob - logprob without the prompt``. The first token has no
     unconditional log-probability; 0 stands in for it, as in SGLang."""
 
@@ -110,7 +131,7 @@ token_length_normalized = TokenLengthNormalized()
 greedy_token_selection = GreedyTokenSelection()
 unconditional_likelihood_normalized = UnconditionalLikelihoodNormalized()
 
-METHODS: dict[str, ChoicesSamplingMethod] = {
+METHODS: dict[str, _Formula] = {
     m.name: m
     for m in (
         token_length_normalized,

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from ..errors import RequestAborted, SglError
+from ..errors import ContextLengthError, RequestAborted, SglError
+
+if TYPE_CHECKING:
+    from .executor import StreamExecutor
+    from .state import ProgramState
 
 Where = tuple[str, int] | None
 """File and line where an expression was written."""
@@ -19,31 +24,81 @@ class GenerationError(SglError):
         cause: the true error, the same as ``__cause__``.
     """
 
-    def __init__(self, message: str, *, name: str | None, where: Where, cause: BaseException):
+    verb = "failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        name: str | None,
+        where: Where,
+        cause: BaseException,
+        executor: StreamExecutor | None = None,
+    ):
         super().__init__(message)
         self.name = name
         self.where = where
         self.cause = cause
         self.__cause__ = cause
+        self._executor = executor
+
+    @property
+    def state(self) -> ProgramState | None:
+        """The state that it happened in, with the text so far. To try again from there:
+        ``error.state.before(error.name)``."""
+        from .state import ProgramState
+
+        return ProgramState(self._executor) if self._executor is not None else None
 
     def again(self) -> GenerationError:
         """A fresh copy to raise, so that tracebacks of several readers do not pile up."""
-        return type(self)(str(self), name=self.name, where=self.where, cause=self.cause)
+        return self._copy(str(self))
+
+    def _copy(self, message: str) -> GenerationError:
+        return type(self)(
+            message,
+            name=self.name,
+            where=self.where,
+            cause=self.cause,
+            executor=self._executor,
+        )
 
     def for_variable(self, name: str) -> GenerationError:
         """The same failure, told to the reader of a variable that came after it."""
         if name == self.name:
             return self.again()
-        return type(self)(
-            f"variable {name!r} was never made: {self}",
-            name=self.name,
-            where=self.where,
-            cause=self.cause,
-        )
+        return self._copy(f"variable {name!r} was never made: {self}")
 
 
 class GenerationAborted(GenerationError, RequestAborted):
     """A generation was stopped before its end; the text so far is kept in the state."""
+
+    verb = "was stopped"
+
+
+class GenerationTimeout(GenerationError, TimeoutError):
+    """A generation, or its whole program, took longer than its ``timeout``. As after a stop,
+    the text so far is kept and the state can go on."""
+
+    verb = "ran out of time"
+
+
+class PromptTooLong(GenerationError, ContextLengthError):
+    """The text of the state does not fit into the model's context or the KV pool."""
+
+
+STOPPED = (RequestAborted, GenerationTimeout)
+"""After these a state can go on; after any other error it is failed for good."""
+
+
+def stop_kind(problem: BaseException) -> type[GenerationError]:
+    """How the readers of a generation are told that ``problem`` stopped it."""
+    return GenerationTimeout if isinstance(problem, TimeoutError) else GenerationAborted
+
+
+def failure_kind(problem: BaseException) -> type[GenerationError]:
+    """How the readers of a generation are told that ``problem`` made it fail."""
+    return PromptTooLong if isinstance(problem, ContextLengthError) else GenerationError
 
 
 class BranchError(SglError):
@@ -63,6 +118,19 @@ class BranchError(SglError):
             'errors, or use join(on_error="keep")'
         )
         self.__cause__ = first
+
+
+class BatchInterrupted(KeyboardInterrupt):
+    """``run_batch`` was interrupted.
+
+    Attributes:
+        results: what ``run_batch`` would have returned: for rows that were cut short the text
+            so far, None (in a table: nothing) for rows that had not begun.
+    """
+
+    def __init__(self, message: str, results: object):
+        super().__init__(message)
+        self.results = results
 
 
 class UnknownVariable(SglError, KeyError):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..events import StateEnded, StateForked, StateStarted, VariableSet
+from .checkpoints import START, Checkpoint
 from .errors import GenerationError, UnknownVariable, one_line
+from .family import Family
 from .images import Placed
-from .ir import SglFork, SglSetVariable
+from .ir import SglFork
 from .operation import Operation
 from .opqueue import OperationQueue, again
 from .sampling import branch_defaults
@@ -21,11 +24,24 @@ if TYPE_CHECKING:
     from .run import ProgramRun
 
 
+_bodies: contextvars.ContextVar[tuple[StreamExecutor, ...]] = contextvars.ContextVar(
+    "sglnb_bodies", default=()
+)
+"""The states whose bodies the code here belongs to, in threads and tasks that they start, too."""
+
+
 class StreamExecutor(OperationQueue):
     """What one state has come to, and the queue that changes it.
 
     Attributes:
         text_, messages_, variables, meta_info: as far as they have come.
+        adopted: False for a branch whose parent has not come to the fork.
+        body_going: the program's body is going on in another thread or task.
+        family: the states that it is timed and counted with.
+        origin: the checkpoint that it started from.
+        stream: whether somebody reads the text as it comes.
+        arguments: those that the program was called with, by name.
+        num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
     def __init__(
@@ -37,6 +53,7 @@ class StreamExecutor(OperationQueue):
         label: str = "",
         index: int = 0,
         parent: StreamExecutor | None = None,
+        family: Family | None = None,
     ):
         super().__init__(run, waiting=parent is not None)
         self.sid, self.defaults, self.index = sid, defaults, index
@@ -50,12 +67,18 @@ class StreamExecutor(OperationQueue):
         self._forks = 0
         self.prefilled = 0
         """Length of the text that the engine is known to have seen."""
-        self.body_thread: threading.Thread | None = None
-        """Where the program's body is going on, if not with who made the state."""
+        self.body_going = False
+        self.adopted = parent is None
+        self.origin = START
+        self.family = family or Family()
+        self.family.add(self)
+        self.stream = parent is not None and parent.stream
+        self.arguments: dict[str, Any] = parent.arguments if parent is not None else {}
+        self.num_api_spec_tokens = parent.num_api_spec_tokens if parent is not None else None
         if parent is not None:
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
-        parent_id = parent.sid if parent is not None else None
+        parent_id = parent.sid if parent is not None and parent.run is run else None
         run.backend.events.emit(
             StateStarted(state=sid, run=run.id, parent=parent_id, index=index, label=label)
         )
@@ -86,8 +109,9 @@ class StreamExecutor(OperationQueue):
 
     @property
     def request_options(self) -> dict[str, Any]:
-        """What a request for the text brings besides it: its images, the adapter it runs on."""
-        out: dict[str, Any] = {}
+        """What a request for the text brings besides it: its images, the adapter it runs on, for
+        some backends the state itself."""
+        out: dict[str, Any] = {"program": self} if self.run.follows else {}
         if self.images:
             out["image_data"] = [placed.image for placed in self.images]
         if "lora" in self.defaults:
@@ -117,17 +141,69 @@ class StreamExecutor(OperationQueue):
             self._forks += 1
             children = [
                 self.run.new_executor(
-                    branch_defaults(self.defaults, self._forks, i), index=i, parent=self
+                    branch_defaults(self.defaults, self._forks, i),
+                    index=i,
+                    parent=self,
+                    family=self.family,
                 )
                 for i in range(size)
             ]
-            start = self._enqueue([SglFork(size, children)])
+            _, start = self._enqueue([SglFork(size, children)], step=False)
         self.run.backend.events.emit(
             StateForked(run=self.run.id, parent=self.sid, children=[c.sid for c in children])
         )
         if start:
             self._pump()
         return children
+
+    def branch(self, point: Checkpoint, run: ProgramRun, label: str) -> StreamExecutor:
+        """A state like this one was at ``point``, in ``run``."""
+        with self.lock:
+            self._forks += 1
+            child = run.new_executor(
+                branch_defaults(self.defaults, self._forks, 0), label=label, parent=self
+            )
+        if self.run is run:
+            run.backend.events.emit(StateForked(run=run.id, parent=self.sid, children=[child.sid]))
+        with self.lock, child.lock:
+            child.table.announce(self.table)
+            child.go_back(point, self)
+            child.origin = point
+            child.fork_start_text_pos = point.text
+            child.adopted = True
+            child.role_is_old = child.cur_role is not None
+        child._pump()
+        if not run.active:
+            child.end()  # nobody else will
+        return child
+
+    def go_back(self, point: Checkpoint, source: StreamExecutor | None = None) -> None:
+        """Be as ``source``, or this state, was at ``point`` (under both locks)."""
+        source = source or self
+        self.text_ = source.text_[: point.text]
+        self.images = [placed for placed in source.images if placed.stop <= point.text]
+        self.messages_ = source.messages_[: point.messages]
+        self.cur_role, self.role_start, self.role_suffix = point.role
+        self._declared_role = self.cur_role
+        self.scopes = point.scopes
+        self.table.go_back(point, self.origin)
+        self.tip = point
+        self.prefilled = min(source.prefilled, point.text)
+        self.error_ = None
+
+    def undo(self, n: int) -> bool:
+        """Take back the last ``n`` steps; False when something is still going on.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        with self.lock:
+            if self._busy:
+                return False
+            self.go_back(self.tip.undo(n, self.depth))
+            self.fork_start_text_pos = min(self.fork_start_text_pos, len(self.text_))
+        self.updated()
+        return True
 
     def adopt(self, parent: StreamExecutor) -> None:
         """Start as a copy of ``parent``, whose queue has come to the fork."""
@@ -138,7 +214,9 @@ class StreamExecutor(OperationQueue):
             self.messages_ = list(parent.messages_)
             self.cur_role = parent.cur_role
             self.role_start, self.role_suffix = parent.role_start, parent.role_suffix
-            self.scopes = dict(parent.scopes)
+            self.scopes = parent.scopes
+            self.tip = self.origin = parent.tip
+            self.adopted = True
             self.prefilled = parent.prefilled
             self.fork_start_text_pos = len(parent.text_)
             if not self._queue:
@@ -150,6 +228,7 @@ class StreamExecutor(OperationQueue):
         """The parent failed before the fork: this branch never starts."""
         with self.lock:
             self.error_ = error
+            self.adopted = True
             dropped = list(self._queue)
             self._queue.clear()
             self.table.adopt_failure(error)
@@ -159,74 +238,50 @@ class StreamExecutor(OperationQueue):
     # -- reading ---------------------------------------------------------------------------
 
     @property
+    def in_body(self) -> bool:
+        """Whether the code here is part of this state's program."""
+        return self in _bodies.get()
+
+    @property
     def body_elsewhere(self) -> bool:
-        """Whether the program's body goes on in another thread and may append more."""
-        body = self.body_thread
-        return body is not None and body is not threading.current_thread()
+        """Whether the program's body goes on in another thread or task and may append more."""
+        return self.body_going and not self.in_body
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """The program's body is what is done in this block. Readers elsewhere wait for what it
+        may still append."""
+        token, self.body_going = _bodies.set((*_bodies.get(), self)), True
+        try:
+            yield
+        finally:
+            _bodies.reset(token)
+            with self.cond:
+                self.body_going = False
+                self.cond.notify_all()
+            self.updated()
 
     def start_body(self, work: Callable[[], None], name: str) -> None:
         """Call ``work``, which holds the body and must not raise, in a thread of its own with
-        a copy of this context. Readers elsewhere wait for what it may still append."""
+        a copy of this context."""
 
         def body() -> None:
-            try:
+            with self.body():
                 work()
-            finally:
-                with self.cond:
-                    self.body_thread = None
-                    self.cond.notify_all()
-                self.updated()
 
-        self.body_thread = threading.Thread(
+        self.body_going = True
+        threading.Thread(
             target=contextvars.copy_context().run, args=(body,), name=name, daemon=True
-        )
-        self.body_thread.start()
+        ).start()
 
-    def wait(self, ready: Callable[[], bool]) -> None:
-        """Wait for ``ready()``; Ctrl-C stops the run and is raised again."""
+    def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for ``ready()``; False after ``timeout`` seconds. Ctrl-C stops the run and is
+        raised again."""
         try:
-            wait_until(self.cond, ready)
+            return wait_until(self.cond, ready, timeout)
         except KeyboardInterrupt:
             self.run.abort()
             raise
-
-    def sync(self) -> None:
-        """Wait until everything that was appended, and a body in another thread, is done."""
-        self.wait(lambda: not self._busy and not self.body_elsewhere)
-
-    def get_var(self, name: str) -> Any:
-        """The value of a variable, waited for.
-
-        Raises:
-            GenerationError: it could not be made. UnknownVariable: there is none.
-        """
-        op = self.table.pending.get(name)
-        if op is not None and isinstance(op.expr, SglSetVariable):
-            return op.expr.value  # known before its turn comes
-        self._await_variable(name)
-        with self.lock:
-            if name in self.variables:
-                return self.variables[name]
-            raise self.missing(name)
-
-    def get_meta_info(self, name: str) -> Any:
-        """What the engine said of a generated variable, waited for; None for one that was not
-        generated. Raises as :meth:`get_var`."""
-        self._await_variable(name)
-        with self.lock:
-            if name not in self.variables:
-                raise self.missing(name)
-            return self.meta_info.get(name)
-
-    def _await_variable(self, name: str) -> None:
-        """Wait for the operation that sets ``name``, and raise its error."""
-        self.wait(lambda: self.expects(name) or not self.body_elsewhere)
-        op = self.table.pending.get(name)
-        if op is None:
-            return
-        self.wait(lambda: self.table.pending.get(name) is not op)
-        if op.error is not None:
-            raise op.error.for_variable(name)
 
     def expects(self, name: str) -> bool:
         """Whether a variable is there, on its way, or known not to come."""
@@ -251,5 +306,6 @@ class StreamExecutor(OperationQueue):
     def on_end(self) -> None:
         """Tell the log and the run."""
         error = one_line(self.error_) if self.error_ is not None else ""
+        self.family.ended_one(self)
         self.run.backend.events.emit(StateEnded(state=self.sid, run=self.run.id, error=error))
         self.run.executor_ended(self, error)

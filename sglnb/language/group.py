@@ -9,7 +9,9 @@ from ..errors import SglError
 from ..events import StateJoined
 from .errors import BranchError
 from .images import as_expression, parts
-from .ir import SglExpr, SglSetVariable
+from .ir import SglExpr, SglExprList, SglSetVariable
+from .reading import Steps, everything, wait
+from .values import EachForm
 
 if TYPE_CHECKING:
     from .state import ProgramState
@@ -72,13 +74,13 @@ class ProgramStateGroup:
             BranchError: a branch failed and ``on_error`` is "raise".
             ValueError: an unknown ``mode`` or ``on_error``.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
-        if on_error not in ("raise", "keep"):
-            raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")
+        wait(self._joining(mode, on_error))
+
+    def _joining(self, mode: str, on_error: str) -> Steps[None]:
+        check_join(mode, on_error)
         executors = [state.stream_executor for state in self.states]
         for ex in executors:
-            ex.sync()
+            yield from everything(ex)
         self.errors = [ex.error_ for ex in executors]
         if mode == "gather_variable":
             self._gather()
@@ -105,12 +107,17 @@ class ProgramStateGroup:
     def _gather(self) -> None:
         executors = [state.stream_executor for state in self.states]
         names = dict.fromkeys(name for ex in executors for name in ex.table.own)
+        found = []
         for name in names:
             mine = [ex if name in ex.table.own else None for ex in executors]
             values = [ex.variables[name] if ex else None for ex in mine]
             metas = [ex.meta_info.get(name) if ex else None for ex in mine]
             known = metas if any(m is not None for m in metas) else None
-            self.src_state.stream_executor.submit(SglSetVariable(name, values, known))
+            forms = [ex.table.forms.get(name) if ex else None for ex in mine]
+            form = EachForm(forms) if any(f is not None for f in forms) else None
+            found.append(SglSetVariable(name, values, known, form))
+        if found:
+            self.src_state.stream_executor.submit(SglExprList(found))
 
     def _end(self) -> None:
         for state in self.states:
@@ -132,3 +139,11 @@ class ProgramStateGroup:
 
     def __repr__(self) -> str:
         return f"ProgramStateGroup({len(self.states)} branches)"
+
+
+def check_join(mode: str, on_error: str) -> None:
+    """ValueError for arguments of :meth:`ProgramStateGroup.join` that are none."""
+    if mode not in MODES:
+        raise ValueError(f"mode: must be one of {', '.join(MODES)}, got {mode!r}")
+    if on_error not in ("raise", "keep"):
+        raise ValueError(f"on_error: must be 'raise' or 'keep', got {on_error!r}")

@@ -4,6 +4,7 @@ to do; nothing runs until a state executes them, and one expression may go to ma
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .choices import ChoicesSamplingMethod
@@ -12,6 +13,7 @@ from .errors import Where
 if TYPE_CHECKING:
     from ..runtime.images import Image
     from .state import ProgramState
+    from .values import Form
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -46,7 +48,7 @@ def as_expr(value: Any) -> SglExpr:
     Raises:
         TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
-    if isinstance(value, str):
+    if issubclass(type(value), str):  # isinstance() would believe a placeholder of a trace
         check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
@@ -94,9 +96,20 @@ class SglExprList(SglExpr):
         return f"ExprList({self.expr_list!r})"
 
 
+def flatten(expr: SglExpr) -> list[SglExpr]:
+    """The expressions of a (nested) list, in order."""
+    if not isinstance(expr, SglExprList):
+        return [expr]
+    out: list[SglExpr] = []
+    for part in expr.expr_list:
+        out.extend(flatten(part))
+    return out
+
+
 class SglGen(SglExpr):
     """Let the model write. ``sampling_params`` holds only what was given here; the rest comes
-    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None."""
+    from ``run()``. ``dtype`` is "int", "float", "bool", "str" or None; ``form`` makes a value of
+    the text; ``pick`` tells which of n texts the state goes on with."""
 
     def __init__(
         self,
@@ -104,14 +117,44 @@ class SglGen(SglExpr):
         sampling_params: dict[str, Any] | None = None,
         dtype: str | None = None,
         where: Where = None,
+        form: Form | None = None,
+        pick: int | Callable[[list[str]], int] = 0,
+        timeout: float | None = None,
     ):
         self.name = name
+        self.form = form
         self.sampling_params = dict(sampling_params or {})
         self.dtype = dtype
+        self.pick = pick
+        self.timeout = timeout
         self.where = where or caller()
 
     def __repr__(self) -> str:
         return f"Gen({self.name!r})"
+
+
+class SglSeparateReasoning(SglExpr):
+    """Take the reasoning out of the text of ``expr``, the ``gen`` before it, and keep it as
+    variable ``name``."""
+
+    def __init__(self, model_type: str | tuple[str, str], expr: SglGen):
+        self.model_type = model_type
+        self.expr = expr
+        self.name = self.process_name_for_reasoning(expr.name)
+
+    @staticmethod
+    def process_name_for_reasoning(name: str | None) -> str:
+        """The name of the variable with the reasoning of variable ``name``.
+
+        Raises:
+            ValueError: there is no name.
+        """
+        if not name:
+            raise ValueError("separate_reasoning: the gen needs a name, or nobody could read it")
+        return f"{name}_reasoning_content"
+
+    def __repr__(self) -> str:
+        return f"SeparateReasoning(model_type={self.model_type}, name={self.name})"
 
 
 class SglSelect(SglExpr):
@@ -142,8 +185,25 @@ class SglImage(SglExpr):
         self.image = image
         self.where = where or caller()
 
+    @property
+    def path(self) -> str:
+        """The image's label: the name of its file, if it was one."""
+        return self.image.label
+
     def __repr__(self) -> str:
         return f"Image({self.image.label!r})"
+
+
+class SglVideo(SglExprList):
+    """A video: its frames, one after another."""
+
+    def __init__(self, path: Any, frames: list[SglImage]):
+        super().__init__(list(frames))
+        self.path = path
+        self.num_frames = len(frames)
+
+    def __repr__(self) -> str:
+        return f"Video({self.num_frames} frames)"
 
 
 class SglVariable(SglExpr):
@@ -198,15 +258,44 @@ class SglVarScopeEnd(SglExpr):
 
 
 class SglSetVariable(SglExpr):
-    """Give variable ``name`` a value; no text."""
+    """Give variable ``name`` a value; no text. ``form`` is as for :class:`SglGen`."""
 
-    def __init__(self, name: str, value: Any, meta_info: Any = None):
+    def __init__(
+        self,
+        name: str,
+        value: Any,
+        meta_info: Any = None,
+        form: Form | None = None,
+    ):
         self.name = name
         self.value = value
+        self.form = form
         self.meta_info = meta_info
 
     def __repr__(self) -> str:
         return f"SetVariable({self.name!r})"
+
+
+class SglAwait(SglExpr):
+    """Something to do once operations of other states are done.
+
+    Args:
+        name: the variable that it sets, if any.
+        waits: the operations.
+        act: called with the executor and its operation; raises what goes wrong.
+        what: the same in words.
+    """
+
+    def __init__(
+        self, name: str | None, waits: list[Any], act: Callable[[Any, Any], None], what: str
+    ):
+        self.name = name
+        self.waits = waits
+        self.act = act
+        self.what = what
+
+    def __repr__(self) -> str:
+        return self.what
 
 
 class SglFork(SglExpr):

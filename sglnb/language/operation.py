@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import GenerationAborted, GenerationError, describe, one_line
+from .errors import GenerationError, describe, one_line
 from .ir import (
+    SglAwait,
     SglExpr,
-    SglExprList,
     SglFork,
     SglGen,
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglSeparateReasoning,
     SglSetVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .reasoning import ReasoningMarkers, markers_of, separate
+from .sampling import texts_wanted
 
 if TYPE_CHECKING:
+    from .checkpoints import Checkpoint
     from .executor import StreamExecutor
 
-MAKES_VARIABLE = (SglGen, SglSelect, SglSetVariable, SglVarScopeEnd)
+MAKES_VARIABLE = (
+    SglGen,
+    SglSelect,
+    SglSeparateReasoning,
+    SglSetVariable,
+    SglVarScopeEnd,
+    SglAwait,
+)
 HEAVY = (SglGen, SglSelect, SglFork)
 """Operations that tokenize or send requests: not for the engine's own thread."""
 
-BOOKKEEPING = (SglSetVariable, SglFork, SglRoleEnd, SglVarScopeEnd)
+BOOKKEEPING = (SglSeparateReasoning, SglSetVariable, SglFork, SglRoleEnd, SglVarScopeEnd)
 """Operations that are done even when the state is stopped, so that it can go on later."""
 
 
@@ -34,29 +45,79 @@ class Operation:
     """One expression in the queue of one state.
 
     Attributes:
+        variable: name of the variable that it sets.
         stamp: the run's count of stops when it was queued.
+        first: it begins a step, see :mod:`.checkpoints`. depth: number of open ``with`` blocks.
+        mark: the state as it was before it began; None as long as it waits.
+        halted: why it alone is to be stopped, None if it is not.
         parked: the queue waits for its completion.
         error: why it failed or was dropped.
-        requests: what it has in flight.
+        requests: what it has in flight, one for each text that it makes.
+        wanted: how many texts it makes.
+        over: all it waits for has come.
         taken: its text is part of the state's by now.
+        markers: what to separate its text by, None for no separation.
+        source: for a separation: the generation that it separates.
+        reasoning: what a generation has separated.
+        value, meta_info: what it has made, of its variable and for who waits for it.
     """
 
-    __slots__ = ("done", "error", "expr", "owner", "parked", "requests", "stamp", "taken")
+    __slots__ = (
+        "__weakref__",
+        "depth",
+        "done",
+        "error",
+        "expr",
+        "first",
+        "halted",
+        "mark",
+        "markers",
+        "meta_info",
+        "over",
+        "owner",
+        "parked",
+        "reasoning",
+        "requests",
+        "source",
+        "stamp",
+        "taken",
+        "value",
+        "variable",
+        "wanted",
+    )
 
-    def __init__(self, expr: SglExpr, owner: StreamExecutor, stamp: int):
+    def __init__(
+        self, expr: SglExpr, owner: StreamExecutor, stamp: int, first: bool = False, depth: int = 0
+    ):
         self.expr = expr
+        self.variable: str | None = expr.name if isinstance(expr, MAKES_VARIABLE) else None
         self.owner = owner
         self.stamp = stamp
+        self.first, self.depth = first, depth
+        self.mark: Checkpoint | None = None
+        self.halted: BaseException | None = None
         self.done = False
         self.parked = False
         self.error: GenerationError | None = None
         self.requests: list[Any] = []
-        self.taken = False
+        self.wanted = 1
+        self.over = self.taken = False
+        self.markers: ReasoningMarkers | None = None
+        self.source: Operation | None = None
+        self.reasoning: Any = None
+        self.value: Any = None
+        self.meta_info: Any = None
+
+    def separates(self, source: Operation) -> None:
+        """It separates the text of ``source``, and can be read while that is written."""
+        source.markers = markers_of(self.expr.model_type)
+        self.source, self.requests = source, source.requests
 
     @property
-    def variable(self) -> str | None:
-        """Name of the variable that it sets."""
-        return self.expr.name if isinstance(self.expr, MAKES_VARIABLE) else None
+    def several(self) -> bool:
+        """Whether it makes a list of texts."""
+        gen = self.source or self
+        return isinstance(gen.expr, SglGen) and texts_wanted(gen.expr, gen.owner.defaults) > 1
 
     @property
     def live_text(self) -> str:
@@ -65,12 +126,21 @@ class Operation:
 
     @property
     def last_text(self) -> str:
-        """Text of its generation so far."""
-        return self.requests[0].text if isinstance(self.expr, SglGen) and self.requests else ""
+        """Text so far of its generation (of n texts the one that the state goes on with, if that
+        is known) or its separation."""
+        gen = self.source or self
+        pick = getattr(gen.expr, "pick", None)
+        if not isinstance(pick, int) or len(self.requests) <= pick:
+            return ""
+        request = self.requests[pick]
+        if gen.markers is None:
+            return request.text
+        parts = separate(request.text, gen.markers, final=request.done)
+        return parts.text if gen is self else parts.reasoning
 
     def abort_requests(self) -> None:
         """Abort what is still in flight."""
-        for request in self.requests:
+        for request in list(self.requests):
             if not request.done:
                 request.abort()
 
@@ -83,20 +153,25 @@ class Operation:
             what = describe("gen" if isinstance(expr, SglGen) else "select", expr.name, where)
         else:
             what = repr(expr)
-        verb = "was stopped" if kind is GenerationAborted else "failed"
         return kind(
-            f"{what} {verb}: {one_line(problem)}", name=self.variable, where=where, cause=problem
+            f"{what} {kind.verb}: {one_line(problem)}",
+            name=self.variable,
+            where=where,
+            cause=problem,
+            executor=self.owner,
         )
 
 
-def flatten(expr: SglExpr) -> list[SglExpr]:
-    """The expressions of a (nested) list, in order."""
-    if not isinstance(expr, SglExprList):
-        return [expr]
-    out: list[SglExpr] = []
-    for part in expr.expr_list:
-        out.extend(flatten(part))
-    return out
+def check_separations(exprs: list[SglExpr]) -> None:
+    """ValueError unless each separation follows its generation and knows the markers."""
+    for i, expr in enumerate(exprs):
+        if isinstance(expr, SglSeparateReasoning):
+            markers_of(expr.model_type)
+            if i == 0 or exprs[i - 1] is not expr.expr:
+                raise ValueError(
+                    f"{expr!r}: must follow its gen at once; append what separate_reasoning() "
+                    "returns as a whole"
+                )
 
 
 def role_after(exprs: Iterable[SglExpr], role: str | None) -> str | None:

@@ -7,16 +7,34 @@ the engine's thread, the rest on the backend's dispatcher.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestAborted
-from .errors import GenerationAborted, GenerationError, one_line
+from .checkpoints import NOTHING, START, Checkpoint
+from .errors import STOPPED, GenerationError, failure_kind, one_line, stop_kind
 from .images import check_images
-from .ir import SglExpr, SglFork, SglRoleEnd, as_expr
-from .operation import BOOKKEEPING, HEAVY, Operation, flatten, role_after, sort_after_stop
+from .ir import (
+    SglExpr,
+    SglFork,
+    SglRoleBegin,
+    SglRoleEnd,
+    SglSeparateReasoning,
+    SglVarScopeBegin,
+    as_expr,
+    flatten,
+)
+from .operation import (
+    BOOKKEEPING,
+    HEAVY,
+    Operation,
+    check_separations,
+    role_after,
+    sort_after_stop,
+)
 from .perform import perform
 from .variables import VariableTable
 
@@ -43,8 +61,14 @@ class OperationQueue:
         self.cond = threading.Condition(self.lock)
         self.table = VariableTable(self.lock)
         self.cur_role: str | None = None
-        self.scopes: dict[str, int] = {}
-        """Open variable scopes: where in the text each began."""
+        self.scopes: Mapping[str, int] = NOTHING
+        """Open variable scopes: where in the text each began. Replaced, never changed."""
+        self.tip: Checkpoint = START
+        """The state after the last operation that is done."""
+        self.depth = 0
+        """Number of ``with`` blocks that are open."""
+        self.role_is_old = False
+        """The open role was begun in the state that this one was taken from."""
         self.error_: BaseException | None = None
         self._queue: deque[Operation] = deque()
         self._current: Operation | None = None
@@ -60,32 +84,46 @@ class OperationQueue:
         return not self._busy
 
     @property
+    def settled(self) -> bool:
+        """Whether all that has come of operations so far is in the checkpoints, too."""
+        op = self._current
+        half_done = op is not None and not op.done and op.error is not None
+        return not self.table.writes and not half_done
+
+    @property
     def failed(self) -> bool:
         """Whether the state has failed for good. A stopped state has not: it can go on."""
-        return self.error_ is not None and not isinstance(self.error_, RequestAborted)
+        return self.error_ is not None and not isinstance(self.error_, STOPPED)
 
     # -- appending and doing ---------------------------------------------------------------
 
-    def submit(self, value: Any, *, closing: bool = False) -> None:
+    def submit(self, value: Any, *, step: bool = True, closing: bool = False) -> list[Operation]:
         """Queue an expression or a text; never waits for a generation.
 
         Args:
+            step: it is a step of its own, see :mod:`.checkpoints`.
             closing: the end of a ``with`` block that raised: do it if possible, else nothing.
+
+        Returns:
+            The operations that were queued.
 
         Raises:
             TypeError: ``value`` cannot be appended. ValueError: a role inside a role, or an
                 image for a model that takes none.
             GenerationError: the state has failed before. RequestAborted: the run was stopped.
+            GenerationTimeout: the program's time is over.
         """
         exprs = flatten(as_expr(value))
         check_images(exprs, self.run.backend)
+        check_separations(exprs)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
-                return
+                return []
             self._check_open(stopped_too=not closing)
-            start = self._enqueue(exprs)
+            ops, start = self._enqueue(exprs, step)
         if start:
             self._pump()
+        return ops
 
     def _is_open(self, ends: list[SglExpr]) -> bool:
         """Whether the role that ``ends`` close, if any, is open: a stop may have closed it."""
@@ -96,17 +134,36 @@ class OperationQueue:
             raise again(self.error_)
         if stopped_too:
             self.run.check_not_stopped()
+            self.family.check(self)
 
-    def _enqueue(self, exprs: list[SglExpr]) -> bool:
-        """Append to the queue (under ``lock``). True: the caller has to pump."""
+    def _enqueue(self, exprs: list[SglExpr], step: bool) -> tuple[list[Operation], bool]:
+        """Append to the queue (under ``lock``): the operations, and whether the caller has to
+        pump."""
+        if self.role_is_old:
+            exprs = self._close_old_role(exprs)
         self._declared_role = role_after(exprs, self._declared_role)
         self.error_ = None
-        for expr in exprs:
-            op = Operation(expr, self, self.run.stops)
+        stops, depth = self.run.stops, self.depth
+        ops = [Operation(e, self, stops, step and i == 0, depth) for i, e in enumerate(exprs)]
+        for before, op in zip([None, *ops], ops, strict=False):
+            if isinstance(op.expr, SglSeparateReasoning):
+                op.separates(before)
             self.table.expect(op)
-            self._queue.append(op)
+        self._queue.extend(ops)
         start, self._busy = not self._busy, True
-        return start
+        return ops, start
+
+    def _close_old_role(self, exprs: list[SglExpr]) -> list[SglExpr]:
+        """A message that begins inside one that was open where this state was taken from
+        another ends that one: no ``with`` block or other statement here would do it."""
+        for i, expr in enumerate(exprs):
+            if isinstance(expr, SglRoleEnd):
+                self.role_is_old = False
+                break
+            if isinstance(expr, SglRoleBegin):
+                self.role_is_old = False
+                return [*exprs[:i], SglRoleEnd(self._declared_role), *exprs[i:]]
+        return exprs
 
     def _pump(self, on_engine: bool = False) -> None:
         """Do the queue until it is empty or parked; whoever calls has set ``_busy``.
@@ -117,10 +174,12 @@ class OperationQueue:
         op, parked = None, False
         try:
             while (op := self._next(on_engine)) is not None:
-                if op.stamp < self.run.stops and not isinstance(op.expr, BOOKKEEPING):
+                stopped = op.halted is not None or op.stamp < self.run.stops
+                if stopped and not isinstance(op.expr, BOOKKEEPING):
                     self.stop(op, RequestAborted("the run was stopped"))
                     self._settle(op)
                     continue
+                op.mark = self.tip
                 try:
                     perform(self, op)
                 except RequestAborted as problem:
@@ -174,16 +233,37 @@ class OperationQueue:
             if op.done:
                 return False
             op.done = True
+            if op.mark is not None and not isinstance(op.expr, SglFork):
+                self._checkpoint(op)
             parked, op.parked = op.parked, False
             self.cond.notify_all()
         self.updated()
         return parked
 
+    def _checkpoint(self, op: Operation) -> None:
+        """Remember the state as it is after ``op`` (under ``lock``)."""
+        expr, table = op.expr, self.table
+        self.tip = Checkpoint(
+            self.tip,
+            len(self.text_),
+            len(self.messages_),
+            (self.cur_role, self.role_start, self.role_suffix),
+            self.scopes,
+            table.lost,
+            op.first,
+            op.depth,
+            op.variable,
+            expr.name if isinstance(expr, SglVarScopeBegin) else None,
+            table.writes,
+            op.error,
+        )
+        table.writes = ()
+
     # -- when it goes wrong ----------------------------------------------------------------
 
     def fail(self, op: Operation, problem: BaseException) -> None:
         """The state fails for good at ``op``, which the caller completes."""
-        error = op.explain(problem, GenerationError)
+        error = op.explain(problem, failure_kind(problem))
         with self.lock:
             if not self.failed:
                 self.error_ = error
@@ -196,7 +276,8 @@ class OperationQueue:
     def stop(self, op: Operation, problem: BaseException) -> None:
         """The state is stopped at ``op``, which the caller completes. What was queued after
         it is dropped, except bookkeeping; more can be appended later."""
-        error = op.explain(problem, GenerationAborted)
+        problem = op.halted or problem
+        error = op.explain(problem, stop_kind(problem))
         with self.lock:
             kept, dropped = sort_after_stop(self._queue, op.stamp, self.cur_role, self.scopes)
             self._queue = deque(kept)
@@ -207,11 +288,38 @@ class OperationQueue:
         op.abort_requests()
         self._drop(dropped, error)
 
+    def halt(self, problem: BaseException) -> None:
+        """Stop what this state is doing, as of ``problem``, and nothing else of its run."""
+        with self.lock:
+            op = self._current
+            for waiting in self._queue:
+                waiting.halted = waiting.halted or problem
+        if op is not None:
+            self.halt_operation(op, problem)
+
+    def halt_operation(self, op: Operation, problem: BaseException) -> None:
+        """Stop ``op``, which has begun, as of ``problem``."""
+        with self.lock:
+            if op.done or op.halted is not None:
+                return
+            op.halted = problem
+            waits_for_engine = isinstance(op.expr, HEAVY)
+        op.abort_requests()  # whose end completes it
+        if not waits_for_engine:
+            self.stop(op, problem)
+            self.complete(op)
+
     def fail_body(self, problem: BaseException) -> None:
         """The program's body raised ``problem``: so does every later use of the state."""
-        kind = GenerationAborted if isinstance(problem, RequestAborted) else GenerationError
+        if isinstance(problem, asyncio.CancelledError):
+            problem = RequestAborted("the program was cancelled")
+        kind = stop_kind(problem) if isinstance(problem, STOPPED) else failure_kind(problem)
         error = kind(
-            f"the program failed: {one_line(problem)}", name=None, where=None, cause=problem
+            f"the program {kind.verb}: {one_line(problem)}",
+            name=None,
+            where=None,
+            cause=problem,
+            executor=self,
         )
         with self.lock:
             if not self.failed:

@@ -4,12 +4,15 @@ requests complete them later, on the engine's thread."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError, RequestAborted
+from ..errors import ConstraintError, EngineError, RequestAborted
+from ..runtime.generate import sibling_seeds
 from .images import parts, placeholder
 from .ir import (
+    SglAwait,
     SglConstantText,
     SglFork,
     SglGen,
@@ -17,22 +20,34 @@ from .ir import (
     SglRoleBegin,
     SglRoleEnd,
     SglSelect,
+    SglSeparateReasoning,
     SglSetVariable,
     SglVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .loops import TIMERS
 from .operation import Operation
-from .sampling import resolve
+from .reasoning import separate
+from .sampling import check_pick, resolve, texts_wanted
 from .scoring import Scoring
+from .values import JsonForm
 
 if TYPE_CHECKING:
+    from .choices import ChoicesDecision
     from .executor import StreamExecutor
 
 
 def perform(ex: StreamExecutor, op: Operation) -> None:
     """Do ``op``, or start it if it takes a request. Raises what goes wrong."""
+    timeout = getattr(op.expr, "timeout", None)
+    if timeout is not None:
+        TIMERS.later(timeout, op, partial(_time_out, timeout=timeout))
     _ACTIONS[type(op.expr)](ex, op)
+
+
+def _time_out(op: Operation, timeout: float) -> None:
+    op.owner.halt_operation(op, TimeoutError(f"it took more than {timeout:g} s"))
 
 
 # -- text, roles and variables: done at once -----------------------------------------------
@@ -72,7 +87,7 @@ def _role_end(ex: StreamExecutor, op: Operation) -> None:
 
 def _scope_begin(ex: StreamExecutor, op: Operation) -> None:
     with ex.lock:
-        ex.scopes[op.expr.name] = len(ex.text_)
+        ex.scopes = {**ex.scopes, op.expr.name: len(ex.text_)}
     ex.complete(op)
 
 
@@ -80,7 +95,8 @@ def _scope_end(ex: StreamExecutor, op: Operation) -> None:
     if op.expr.name not in ex.scopes:
         raise RequestAborted("a stop has dropped the scope's beginning")
     with ex.lock:
-        text = ex.text_[ex.scopes.pop(op.expr.name) :]
+        text = ex.text_[ex.scopes[op.expr.name] :]
+        ex.scopes = {name: start for name, start in ex.scopes.items() if name != op.expr.name}
     ex.store(op, text)
     ex.complete(op)
 
@@ -93,23 +109,59 @@ def _set_variable(ex: StreamExecutor, op: Operation) -> None:
 def _variable(ex: StreamExecutor, op: Operation) -> None:
     """Append another state's variable: at once if it is there, else when it comes."""
     source, name = op.expr.source.stream_executor, op.expr.name
-    once = threading.Lock()
 
-    def look() -> None:
-        waits = name in source.table.pending and source is not ex
-        if waits or op.done or not once.acquire(blocking=False):
-            return
-        source.unwatch(look)
+    def append() -> None:
         with source.lock:
             value, known = source.variables.get(name), name in source.variables
             problem = None if known else source.missing(name)
-        if problem is None:
-            ex.append(str(value))
-        else:
+        if problem is not None:
+            raise problem
+        ex.append(str(value))
+
+    _when(ex, op, [source], lambda: name not in source.table.pending or source is ex, append)
+
+
+def _await(ex: StreamExecutor, op: Operation) -> None:
+    """Act once the operations that it waits for are done."""
+    waits = op.expr.waits
+    owners = list({id(wait.owner): wait.owner for wait in waits}.values())
+    _when(ex, op, owners, lambda: all(w.done for w in waits), lambda: op.expr.act(ex, op))
+
+
+def _when(
+    ex: StreamExecutor,
+    op: Operation,
+    sources: list[StreamExecutor],
+    ready: Callable[[], bool],
+    act: Callable[[], None],
+) -> None:
+    """Complete ``op`` by ``act`` as soon as its sources are ``ready``. When that is later, the
+    dispatcher does it: a chain of states that wait for each other must not become a chain of
+    calls, least of all on the engine's thread."""
+    once = threading.Lock()
+
+    def finish() -> None:
+        if op.done:  # stopped meanwhile
+            return
+        try:
+            act()
+        except RequestAborted as problem:
+            ex.stop(op, problem)
+        except Exception as problem:  # recorded: raised where the variable is read
             ex.fail(op, problem)
         ex.complete(op)
 
-    source.watch(look)
+    def look() -> None:
+        if (op.done or ready()) and once.acquire(blocking=False):
+            for source in sources:
+                source.unwatch(look)
+            ex.run.dispatcher.post(finish)
+
+    if ready():
+        finish()
+        return
+    for source in sources:
+        source.watch(look)
     look()
 
 
@@ -150,80 +202,153 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
     if ex.cur_role == "assistant":
         stop, stop_token_ids = run.template.stop, run.template.stop_token_ids
     params, options = resolve(expr, ex.defaults, stop=stop, stop_token_ids=stop_token_ids)
-    request = run.backend.submit(
-        ex.text_,
-        params,
-        run=run.id,
-        state=ex.sid,
-        name=expr.name or "",
-        purpose="gen",
-        on_update=partial(_on_update, ex, op),
-        **{**ex.request_options, **options},
-    )
-    _keep(ex, op, request)
+    if run.follows and expr.dtype is not None:
+        options["dtype"] = expr.dtype
+    op.wanted = texts_wanted(expr, ex.defaults)
+    if isinstance(expr.pick, int):
+        check_pick(expr.pick, op.wanted)
+    seeds = sibling_seeds(params.pop("seed", None), op.wanted)
+    for i, seed in enumerate(seeds):
+        request = run.backend.submit(
+            ex.text_,
+            params if seed is None else {**params, "seed": seed},
+            run=run.id,
+            state=ex.sid,
+            name=expr.name or "",
+            purpose="gen",
+            on_update=partial(_on_update, ex, op, i),
+            **{**ex.request_options, **options},
+        )
+        _note(ex, op, i, request)
+        if op.done or op.halted is not None or op.stamp < run.stops:
+            request.abort()
+
+
+def _note(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
+    """Remember the request for text ``i``: news of it can come before ``submit`` returns."""
+    with ex.lock:
+        if len(op.requests) == i:
+            op.requests.append(request)
 
 
 def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
-    """Remember a request, unless its run was stopped while it was sent."""
+    """Remember a request, unless it was to be stopped while it was sent."""
     if request not in op.requests:
         op.requests.append(request)
-    if op.done or op.stamp < ex.run.stops:
+    if op.done or op.halted is not None or op.stamp < ex.run.stops:
         request.abort()
 
 
-def _on_update(ex: StreamExecutor, op: Operation, request: Any) -> None:
+def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
     """On the engine's thread: quick, and nothing is raised."""
-    if request.done:
-        try:
-            _finish_gen(ex, op, request)
-        except Exception as problem:  # recorded: the engine's thread must go on
-            ex.fail(op, problem)
-            ex.complete(op)
-        return
-    if not op.requests:  # the news came before submit() returned
-        op.requests.append(request)
-    ex.updated()
-
-
-def _finish_gen(ex: StreamExecutor, op: Operation, request: Any) -> None:
-    if op.done:
+    _note(ex, op, i, request)
+    if not request.done:
+        ex.updated()
         return
     problem = request.error
+    broken = problem is not None and not isinstance(problem, RequestAborted)
     with ex.lock:
-        ex.text_ += request.text
-        op.taken = True
+        complete = len(op.requests) == op.wanted and all(r.done for r in op.requests)
+        if op.done or op.over or not (complete or broken):
+            return
+        op.over = True
+    picks = not isinstance(op.expr.pick, int)
+    if complete and (picks or any(_must_check(op, request) for request in op.requests)):
+        ex.run.dispatcher.post(partial(_finish_gen, ex, op))  # either may take a while
+    else:
+        _finish_gen(ex, op, problem if broken else None)
+
+
+def _finish_gen(ex: StreamExecutor, op: Operation, problem: Exception | None = None) -> None:
+    """All texts are there, or one request has failed with ``problem``."""
+    try:
+        _take_texts(ex, op, problem)
+    except Exception as failed:  # recorded: the thread must go on
+        ex.fail(op, failed)
+    ex.complete(op)
+
+
+def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) -> None:
+    requests = list(op.requests)
     if problem is None:
+        problem = next((r.error for r in requests if r.error is not None), None)
+    if problem is None:
+        problem = next(filter(None, (_broken_form(op, request) for request in requests)), None)
+    texts = [request.text for request in requests]
+    if op.markers is not None:
+        parts = [separate(text, op.markers) for text in texts]
+        texts, reasoning = [p.text for p in parts], [p.reasoning for p in parts]
+        op.reasoning = reasoning if op.wanted > 1 else reasoning[0]
+    text = _picked(op.expr.pick, texts, problem)
+    with ex.lock:
+        if op.done:
+            return
+        ex.text_ += text
+        op.taken = True
+    if problem is None and op.markers is None:
         ex.prefilled = len(ex.text_)
-        ex.store(op, request.text, request.meta_info)
+    infos = [request.meta_info for request in requests]
+    for info in infos:
+        ex.family.count(info)
+    made = (texts, infos) if op.wanted > 1 else (texts[0], infos[0])
+    if problem is None:
+        ex.store(op, *made)
     elif isinstance(problem, RequestAborted):
         # The text so far is an error for whoever was waiting for all of it, and from then on
         # a value like any other.
         ex.stop(op, problem)
-        ex.store(op, request.text, request.meta_info)
+        ex.store(op, *made)
     else:
         ex.fail(op, problem)
+
+
+def _must_check(op: Operation, request: Any) -> bool:
+    """Whether the form of a finished text was not fully enforced while it was written."""
+    form = op.expr.form
+    return isinstance(form, JsonForm) and form.must_check(request.meta_info)
+
+
+def _broken_form(op: Operation, request: Any) -> ConstraintError | None:
+    """What is wrong with the form of a finished text."""
+    if _must_check(op, request):
+        try:
+            op.expr.form.check(request.text)
+        except ConstraintError as broken:
+            return broken
+    return None
+
+
+def _picked(pick: int | Callable[[list[str]], int], texts: list[str], problem: Any) -> str:
+    """The text that the state goes on with. After a ``problem`` the user's function is not asked:
+    it was written for whole texts."""
+    if isinstance(pick, int):
+        return texts[pick] if pick < len(texts) else ""
+    if problem is not None:
+        return ""
+    index = pick(list(texts))
+    if not isinstance(index, int) or not 0 <= index < len(texts):
+        raise ValueError(f"pick: the function must return 0 to {len(texts) - 1}, got {index!r}")
+    return texts[index]
+
+
+def _separate(ex: StreamExecutor, op: Operation) -> None:
+    """The generation before it has done the work."""
+    gen = op.source
+    if gen.reasoning is None:
+        raise gen.error or RequestAborted("the run was stopped")
+    ex.store(op, gen.reasoning)
     ex.complete(op)
 
 
 def _select(ex: StreamExecutor, op: Operation) -> None:
     expr, run = op.expr, ex.run
+    if run.follows:
+        _select_there(ex, op)
+        return
 
     def decided(scoring: Scoring) -> None:
         """On the engine's thread, when the last score or the first failure is in."""
-        try:
-            if op.done:
-                return
-            if scoring.problem is not None:
-                raise scoring.problem
-            decision = scoring.decide()
-            ex.append(decision.decision)
-            pairs = [[c, s] for c, s in zip(expr.choices, decision.scores, strict=True)]
-            ex.store(op, decision.decision, decision.meta_info, pairs)
-        except RequestAborted as problem:
-            ex.stop(op, problem)
-        except Exception as problem:  # recorded: raised where the variable is read
-            ex.fail(op, problem)
-        ex.complete(op)
+        _finish_select(ex, op, scoring.problem, scoring.decide)
 
     encode, options = run.backend.tokenizer.encode, ex.request_options
     images = options.pop("image_data", None)
@@ -247,12 +372,57 @@ def _select(ex: StreamExecutor, op: Operation) -> None:
         _keep(ex, op, request)
 
 
+def _select_there(ex: StreamExecutor, op: Operation) -> None:
+    """Let the backend choose by its own means."""
+    expr, run = op.expr, ex.run
+
+    def on_update(request: Any) -> None:
+        if request.done:
+            _finish_select(ex, op, request.error, lambda: request.decision)
+
+    request = run.backend.select(
+        ex.text_,
+        expr.choices,
+        expr.temperature,
+        expr.choices_method,
+        program=ex,
+        run=run.id,
+        on_update=on_update,
+    )
+    _keep(ex, op, request)
+
+
+def _finish_select(
+    ex: StreamExecutor,
+    op: Operation,
+    problem: Exception | None,
+    decide: Callable[[], ChoicesDecision],
+) -> None:
+    """On the engine's or a worker's thread: quick, and nothing is raised."""
+    try:
+        if op.done:
+            return
+        if problem is not None:
+            raise problem
+        decision = decide()
+        ex.append(decision.decision)
+        pairs = [list(pair) for pair in zip(op.expr.choices, decision.scores, strict=False)]
+        ex.store(op, decision.decision, decision.meta_info or {}, pairs or None)
+    except RequestAborted as stopped:
+        ex.stop(op, stopped)
+    except Exception as failed:  # recorded: raised where the variable is read
+        ex.fail(op, failed)
+    ex.complete(op)
+
+
 _ACTIONS = {
     SglConstantText: _constant,
     SglImage: _image,
     SglGen: _gen,
+    SglSeparateReasoning: _separate,
     SglSelect: _select,
     SglVariable: _variable,
+    SglAwait: _await,
     SglRoleBegin: _role_begin,
     SglRoleEnd: _role_end,
     SglVarScopeBegin: _scope_begin,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import secrets
 import threading
-import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 from ..errors import EngineError, RequestAborted
 from ..events import RunEnded, RunStarted
-from .backend import Backend, check_backend, dispatcher_of, get_default_backend
-from .chat_template import chat_template_of
+from .backend import Backend, as_backend, dispatcher_of, get_default_backend
+from .chat_template import template_of
 from .errors import one_line
 from .executor import StreamExecutor
+from .family import Family
 from .waiting import wait_until
 
 _current: ContextVar[ProgramRun | None] = ContextVar("sglnb_run", default=None)
@@ -41,10 +44,12 @@ class ProgramRun:
         defaults: dict[str, Any] | None = None,
     ):
         self.defaults = dict(defaults or {})
-        self.id = run_id or uuid.uuid4().hex[:8]
+        self.id = run_id or secrets.token_hex(4)
         self.backend = backend
         self.title = title
-        self.template = chat_template_of(backend.tokenizer)
+        self.follows = getattr(backend, "needs_program", False)
+        """Whether the backend wants to be told of states and gets them with requests."""
+        self.template = template_of(backend)
         self.dispatcher = dispatcher_of(backend)
         self.active = True
         self.stops = 0
@@ -56,6 +61,7 @@ class ProgramRun:
         self.failure: BaseException | None = None
         self._cond = threading.Condition()
         self._ended = False
+        self._on_end: list[Callable[[], None]] = []
         backend.events.emit(RunStarted(run=self.id, title=title))
 
     def new_executor(
@@ -65,10 +71,15 @@ class ProgramRun:
         label: str = "",
         index: int = 0,
         parent: StreamExecutor | None = None,
+        family: Family | None = None,
     ) -> StreamExecutor:
         """A new state of this run, without text."""
         sid = f"{self.id}.{next(self._numbers)}"
-        executor = StreamExecutor(self, sid, defaults, label=label, index=index, parent=parent)
+        executor = StreamExecutor(
+            self, sid, defaults, label=label, index=index, parent=parent, family=family
+        )
+        if self.follows:
+            self.backend.state_began(executor)
         with self._cond:
             if self.active:  # later ones are not waited for: the run is about to end
                 self._open.add(executor)
@@ -107,6 +118,8 @@ class ProgramRun:
 
     def executor_ended(self, executor: StreamExecutor, error: str) -> None:
         """Called once by each executor when all it had to do is done."""
+        if self.follows:
+            self.backend.state_ended(executor)
         with self._cond:
             self._open.discard(executor)
             if not self.active and self.failure is None:  # else a join or a reader told of it
@@ -122,6 +135,16 @@ class ProgramRun:
             # Who waits for the end finds this event in the log.
             self.backend.events.emit(RunEnded(run=self.id, error=self._error))
             self._cond.notify_all()
+        for call in self._on_end:
+            call()
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """``call()`` at the end, on whatever thread, or now; it must be quick and not raise."""
+        with self._cond:
+            if not self._ended:
+                self._on_end.append(call)
+                return
+        call()
 
     @property
     def done(self) -> bool:
@@ -155,26 +178,44 @@ def current_run() -> ProgramRun | None:
     return run if run is not None and run.active else None
 
 
+def run_for(executor: StreamExecutor) -> ProgramRun:
+    """The run of a state that is taken from ``executor``: the one that is going on here on the
+    same backend, else its own."""
+    here = current_run()
+    return here if here is not None and here.backend is executor.run.backend else executor.run
+
+
 def open_run(
     title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
 ) -> tuple[ProgramRun, bool]:
     """The run to work in, and whether it is a new one: a program that is called from another
     on the same backend belongs to that one's run."""
     outer = current_run()
+    if backend is not None:
+        backend = as_backend(backend)
     if outer is not None and run_id is None and backend in (None, outer.backend):
         return outer, False
     if backend is None:
         backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(check_backend(backend), run_id=run_id, title=title, defaults=defaults), True
+    return ProgramRun(backend, run_id=run_id, title=title, defaults=defaults), True
+
+
+OWN_ERRORS = (Exception, asyncio.CancelledError, GeneratorExit)
+"""Errors of a program that leave alone the run that it is part of."""
 
 
 def close_run(
     run: ProgramRun, own: bool, executors: list[StreamExecutor], error: BaseException | None = None
 ) -> None:
-    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own."""
+    """The body is over. Ctrl-C stops all of an enclosing run; other errors are its own, and so
+    is the cancellation of the task that it was part of."""
+    for executor in executors:
+        executor.family.over = True
+        if isinstance(error, asyncio.CancelledError):
+            executor.family.stop(RequestAborted("the program was cancelled"))
     if own:
         run.finish(error)
-    elif error is not None and not isinstance(error, Exception):
+    elif error is not None and not isinstance(error, OWN_ERRORS):
         run.abort()
     for executor in executors:
         executor.end()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConstraintError
+from ..runtime.arguments import number
+from ..runtime.constraints.syntax import check_regex
 from ..runtime.report import REPORT_OPTIONS
 from ..runtime.sampling_params import SamplingParams
 from .ir import SglGen
+from .settings import global_config
 
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
@@ -22,9 +23,6 @@ DTYPE_REGEX = {
     "str": r"\"[\w\d\s]*\"",
 }
 """What ``gen(dtype=)`` lets the model write (SGLang's patterns; a str has its quotes)."""
-
-DTYPE_STOP = {"int": (" ", "\n"), "float": (" ", "\n")}
-"""Numbers end at the first space."""
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -55,16 +53,17 @@ def check(params: dict[str, Any]) -> None:
     """Tell a mistake in ``params`` now, on the line where it was written.
 
     Raises:
-        ValueError: a value out of range. ConstraintError: ``regex`` does not parse.
+        ValueError: a value out of range. ConstraintError: ``regex`` does not parse, or a schema
+            or a grammar cannot be used.
     """
     if not params:
         return
-    n = params.get("n")
-    if n not in (None, 1):
-        raise ValueError(
-            f"n: only 1 is possible here, got {n!r}; for several answers use "
-            "s.fork(n) and gen in each branch"
-        )
+    key = tuple((name, value.__class__, value) for name, value in params.items())
+    plain = all(kind in _PLAIN for _, kind, _ in key)
+    if plain and key in _good:
+        return
+    if "n" in params:
+        number("n", params["n"], 1, whole=True)
     top = params.get("top_logprobs_num", 0)
     if not isinstance(top, int) or top < 0:
         raise ValueError(f"top_logprobs_num: must be a whole number of at least 0, got {top!r}")
@@ -74,10 +73,25 @@ def check(params: dict[str, Any]) -> None:
         probe.setdefault("max_new_tokens", max(least, 128))
     SamplingParams.of(probe)
     if "regex" in probe:
-        try:
-            re.compile(probe["regex"])
-        except re.error as error:
-            raise ConstraintError(f"regex: {error}: {probe['regex']!r}") from None
+        check_regex(probe["regex"])
+    if plain and len(_good) < 1000:
+        _good.add(key)
+
+
+_PLAIN = frozenset((str, int, float, bool))
+_good: set[tuple[tuple[str, type, Any], ...]] = set()
+"""Parameters that passed :func:`check`: a ``gen`` in a loop or a branch is made again and again."""
+
+
+def check_pick(pick: int, n: int) -> None:
+    """ValueError unless there is a text of that index among n."""
+    if pick >= n:
+        raise ValueError(f"pick: must be 0 to {n - 1}, or a function, with n={n}; got {pick}")
+
+
+def texts_wanted(gen: SglGen, defaults: dict[str, Any]) -> int:
+    """How many texts ``gen`` makes: its own ``n``, else that of ``run()``, else 1."""
+    return gen.sampling_params.get("n", defaults.get("n", 1))
 
 
 def branch_defaults(defaults: dict[str, Any], fork: int, index: int) -> dict[str, Any]:
@@ -103,12 +117,15 @@ def resolve(
         stop, stop_token_ids: the chat template's own, added to the others.
     """
     params = {**defaults, **gen.sampling_params}
+    if not global_config.skip_special_tokens_in_output:
+        params.setdefault("skip_special_tokens", False)
     params.pop("n", None)
     options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
     if gen.dtype is not None:
         params["regex"] = DTYPE_REGEX[gen.dtype]
     own = params.pop("stop", None) or ()
-    stops = [*((own,) if isinstance(own, str) else own), *DTYPE_STOP.get(gen.dtype, ()), *stop]
+    ends = () if gen.form is None else gen.form.ends
+    stops = [*((own,) if isinstance(own, str) else own), *ends, *stop]
     if stops:
         params["stop"] = list(dict.fromkeys(stops))
     ids = [*(params.pop("stop_token_ids", None) or ())]

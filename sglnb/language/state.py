@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from . import display
+from . import display, reading
+from .backend import Backend
+from .calls import run_calls
+from .checkpoints import Checkpoint
 from .executor import StreamExecutor
 from .group import ProgramStateGroup
-from .images import for_api
 from .ir import (
     SglExpr,
     SglRoleBegin,
@@ -19,6 +22,9 @@ from .ir import (
     SglVarScopeEnd,
     as_expr,
 )
+from .reading import wait
+from .run import run_for
+from .save import load, save
 from .streaming import text_async_iter, text_iter
 
 
@@ -67,12 +73,17 @@ class ProgramState:
 
     @contextmanager
     def _block(self, begin: SglExpr, end: SglExpr) -> Iterator[None]:
-        self.stream_executor.submit(begin)
+        ex = self.stream_executor
+        ex.submit(begin)
         try:
-            yield
-            self.stream_executor.submit(end)
+            ex.depth += 1
+            try:
+                yield
+            finally:
+                ex.depth -= 1
+            ex.submit(end, step=False)
         except BaseException:
-            self.stream_executor.submit(end, closing=True)
+            ex.submit(end, step=False, closing=True)
             raise
 
     # -- branches --------------------------------------------------------------------------
@@ -82,7 +93,7 @@ class ProgramState:
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"size: must be a whole number of at least 1, got {size!r}")
         children = self.stream_executor.fork(size)
-        return ProgramStateGroup([ProgramState(ex) for ex in children], self)
+        return ProgramStateGroup([type(self)(ex) for ex in children], self)
 
     @contextmanager
     def copy(self) -> Iterator[ProgramState]:
@@ -107,43 +118,64 @@ class ProgramState:
         """Whether the variable has its value by now; does not wait."""
         return name in self.stream_executor.variables
 
-    def get_var(self, name: str) -> Any:
+    def get_var(self, name: str, timeout: float | None = None) -> Any:
         """The value of a variable, waited for.
 
         Raises:
-            GenerationError: it could not be made; the cause is chained.
+            GenerationError: it could not be made; the cause is chained. Of its kinds,
+                GenerationAborted, GenerationTimeout and PromptTooLong say why.
             UnknownVariable: (a KeyError) nothing makes such a variable.
+            TimeoutError: it is not there after ``timeout`` seconds; the generation goes on.
         """
-        return self.stream_executor.get_var(name)
+        return wait(reading.variable(self.stream_executor, name), timeout)
+
+    def value(self, name: str) -> Any:
+        """The value of a variable as what its ``gen`` was asked for, waited for: an instance of
+        ``type``, parsed JSON for ``json_schema``, a number for ``dtype=int``. A new object each
+        time. Any other variable is as it is, and after ``join`` a list has one for each branch.
+
+        Raises:
+            ConstraintError: the text is no such thing; it may have been cut at max_tokens.
+            GenerationError, UnknownVariable: as :meth:`get_var`.
+        """
+        return wait(reading.value(self.stream_executor, name))
+
+    def call(self, name: str) -> Any:
+        """Run the call that ``gen(name, tools=...)`` wrote, waited for, and give its result; of
+        several calls a list of results, in their order.
+
+        Raises:
+            Exception: what the tool raises, with the call as a note.
+            TypeError: the variable is no call. Else as :meth:`value`.
+        """
+        return run_calls(self.value(name))
 
     def set_var(self, name: str, value: Any) -> None:
         """Set a variable; no text is appended."""
         self.stream_executor.submit(SglSetVariable(name, value))
 
-    def get_meta_info(self, name: str) -> Any:
+    def get_meta_info(self, name: str, timeout: float | None = None) -> Any:
         """What the engine said of a generated variable: token counts, finish reason,
-        log-probabilities if asked for. Waits and raises as :meth:`get_var`."""
-        return self.stream_executor.get_meta_info(name)
+        log-probabilities if asked for; None for one that was not generated. Waits and raises
+        as :meth:`get_var`."""
+        return wait(reading.meta_info(self.stream_executor, name), timeout)
 
     def text(self) -> str:
         """All text, waited for. After a failure: the text up to there."""
-        self.sync()
-        return self.stream_executor.text_
+        return wait(reading.text(self.stream_executor))
 
     def messages(self) -> list[dict[str, Any]]:
         """The closed messages in the form of the OpenAI API, waited for. Where there are images,
         the content is a list of parts; images are ``data:`` URIs."""
-        self.sync()
-        return [for_api(message) for message in self.stream_executor.messages_]
+        return wait(reading.messages(self.stream_executor))
 
     def error(self) -> BaseException | None:
         """What went wrong, waited for; None when all is well."""
-        self.sync()
-        return self.stream_executor.error_
+        return wait(reading.error(self.stream_executor))
 
     def sync(self) -> None:
         """Wait until everything appended is done. Raises nothing of what went wrong."""
-        self.stream_executor.sync()
+        wait(reading.everything(self.stream_executor))
 
     def text_iter(self, var_name: str | None = None) -> Iterator[str]:
         """Pieces of the text (or of one variable) as they come. Raises what cut it short
@@ -155,6 +187,82 @@ class ProgramState:
     ) -> AsyncIterator[Any]:
         """:meth:`text_iter` for ``async for``; with ``return_meta_data`` (piece, meta_info)."""
         return text_async_iter(self.stream_executor, var_name, return_meta_data)
+
+    # -- going back ------------------------------------------------------------------------
+
+    def at(self, name: str) -> ProgramState:
+        """A new state, as this one was right after the variable ``name`` was made (the last
+        time, if it was made more than once). This state does not change.
+
+        Text, images, messages, variables and what is open are as they were there. If that was
+        inside a message, the message is open: what is appended goes on with it, and to begin
+        another message ends it. A variable scope that was open ends with ``SglVarScopeEnd``.
+        The engine finds the common text in its cache. In a ``%%sgl`` cell the new state belongs
+        to the cell's run. It counts as a branch: a seed of the run becomes another one in it.
+
+        Waits for the variable and raises as :meth:`get_var`.
+        """
+        return self._branch(wait(reading.at(self.stream_executor, name)), f"at {name}")
+
+    def before(self, name: str) -> ProgramState:
+        """A new state, as this one was right before the variable ``name`` was made, or failed
+        to be made: from there one can try again. For the variable of a ``var_scope``: before
+        the scope began. As :meth:`at` in all else; a generation in flight is not waited for.
+
+        Raises:
+            GenerationError: making it was not even begun, because something before it failed.
+            UnknownVariable: nothing makes such a variable.
+        """
+        return self._branch(wait(reading.before(self.stream_executor, name)), f"before {name}")
+
+    def _branch(self, point: Checkpoint, label: str) -> ProgramState:
+        ex = self.stream_executor
+        return type(self)(ex.branch(point, run_for(ex), label))
+
+    def undo(self, n: int = 1) -> None:
+        """Take back the last ``n`` steps, in place, whatever became of them: a state that has
+        failed is well again when the step that failed is taken back.
+
+        A step is what one statement appended: a ``+=``, a message, an assignment to a variable,
+        a join, or a ``with`` block as a whole once it is closed. What was dropped before it
+        began is none. Waits until nothing is going on. What the engine computed stays in its
+        cache.
+
+        Raises:
+            ValueError: there are fewer steps, or they reach out of an open ``with`` block.
+        """
+        wait(reading.undo(self.stream_executor, n))
+
+    # -- keeping ---------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The state as JSON, waited for; written to ``path``, too, if one is given.
+
+        It holds text, messages, images, variables and their meta_info, what went wrong, the
+        run's sampling options, and the places that :meth:`at`, :meth:`before` and :meth:`undo`
+        go to; not ``ret_value`` and not the types given to ``gen``: :meth:`value` of what was
+        loaded is the text. Tuples come back as lists.
+
+        Raises:
+            ValueError: a variable (it is named) holds something that JSON cannot.
+        """
+        self.sync()
+        return save(self.stream_executor, path)
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], backend: Backend | None = None) -> ProgramState:
+        """The state that :meth:`save` made, to go on with.
+
+        Args:
+            source: the file's path, or the JSON itself.
+            backend: where it goes on; None takes the default backend. The text is kept as it
+                is, with the chat template of the model that it was made with.
+
+        Raises:
+            FileNotFoundError: there is no such file. ValueError: it is no saved state, is
+                damaged or of another version, or has images that the model cannot take.
+        """
+        return cls(load(source, backend))
 
     # -- the run and what it looks like ----------------------------------------------------
 

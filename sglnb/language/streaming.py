@@ -7,8 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import GenerationError
 from .operation import Operation
+from .opqueue import again
 from .waiting import SLICE_SECONDS
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ class Look(NamedTuple):
     over: bool = False
     error: BaseException | None = None
     """Raised once the text has been handed out."""
+
+
+_NO_STREAM = (
+    "text_iter: variable {name!r} is a list, several texts that come side by side; read it as a "
+    "whole with s[{name!r}], or fork and read each branch's own"
+)
 
 
 class TextSource:
@@ -51,12 +57,16 @@ class TextSource:
                 self._op = pending
             op = self._op
             if op is not None and op is pending:
+                if op.several:
+                    raise TypeError(_NO_STREAM.format(name=name))
                 if op.owner is not ex or not op.requests:
                     return Look("")
                 return Look(op.live_text, op.requests[0].meta_info)
             error = op.error.for_variable(name) if op is not None and op.error else None
             if name in ex.variables:
                 value = ex.variables[name]
+                if isinstance(value, list):
+                    raise TypeError(_NO_STREAM.format(name=name))
                 text = value if isinstance(value, str) else str(value)
                 return Look(text, ex.meta_info.get(name), True, error)
             if ex.expects(name) or not ex.body_elsewhere:
@@ -81,7 +91,7 @@ def text_iter(ex: StreamExecutor, name: str | None = None) -> Iterator[str]:
             else:
                 news.wait(SLICE_SECONDS)
         if look.error is not None:
-            raise _fresh(look.error)
+            raise again(look.error)
     except KeyboardInterrupt:
         ex.run.abort()
         raise
@@ -117,13 +127,9 @@ async def text_async_iter(
             else:
                 await news.wait()
         if look.error is not None:
-            raise _fresh(look.error)
+            raise again(look.error)
     except asyncio.CancelledError:  # Ctrl-C in a cell with a top-level await comes as this
         ex.run.abort()
         raise
     finally:
         ex.unwatch(tell)
-
-
-def _fresh(error: BaseException) -> BaseException:
-    return error.again() if isinstance(error, GenerationError) else error

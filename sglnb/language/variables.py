@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from .checkpoints import NOTHING, Checkpoint, Write
 from .errors import GenerationError
 from .operation import Operation
+
+if TYPE_CHECKING:
+    from .values import Form
 
 
 class VariableTable:
@@ -19,12 +24,16 @@ class VariableTable:
         self._lock = lock
         self.values: dict[str, Any] = {}
         self.meta_info: dict[str, Any] = {}
+        self.forms: dict[str, Form] = {}
+        """How to read the values that have a form."""
         self.own: dict[str, None] = {}
         """Names set in this state, not in the one it was forked from; in order."""
         self.pending: dict[str, Operation] = {}
         """The last queued operation that sets each name."""
-        self.lost: dict[str, GenerationError] = {}
-        """Names that will not come, and why."""
+        self.lost: Mapping[str, GenerationError] = NOTHING
+        """Names that will not come, and why. Replaced, never changed: checkpoints share it."""
+        self.writes: tuple[Write, ...] = ()
+        """What was set since the last checkpoint."""
 
     def expect(self, op: Operation) -> None:
         """``op`` was queued."""
@@ -33,14 +42,21 @@ class VariableTable:
 
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""
+        op.value, op.meta_info = value, meta_info
         name = op.variable
         if name is None:
             return
         with self._lock:
             self.values[name] = value
             self.own[name] = None
-            self.lost.pop(name, None)
+            if name in self.lost:
+                self.lost = {n: error for n, error in self.lost.items() if n != name}
             self.meta_info.pop(name, None)
+            self.forms.pop(name, None)
+            form = getattr(op.expr, "form", None)
+            if form is not None:
+                self.forms[name] = form
+            self.writes += (Write(name, value, meta_info, form),)
             if meta_info is not None:
                 self.meta_info[name] = meta_info
             if self.pending.get(name) is op:
@@ -52,7 +68,7 @@ class VariableTable:
         name = op.variable
         if name is not None and self.pending.get(name) is op:
             del self.pending[name]
-            self.lost[name] = error
+            self.lost = {**self.lost, name: error}
 
     def announce(self, parent: VariableTable) -> None:
         """Before a branch starts it knows what its parent has, and expects what that expects."""
@@ -64,15 +80,22 @@ class VariableTable:
         self._copy(parent)
         self._forget_announced()
 
+    def go_back(self, point: Checkpoint, origin: Checkpoint) -> None:
+        """Have what there was at ``point``, in a state that began at ``origin``."""
+        self.values, self.meta_info, self.forms = point.variables()
+        self.own = dict.fromkeys(point.names_since(origin))
+        self.lost, self.writes = point.lost, ()
+        self._forget_announced()
+
     def _copy(self, parent: VariableTable) -> None:
         self.values = dict(parent.values)
         self.meta_info = dict(parent.meta_info)
-        self.lost = dict(parent.lost)
+        self.forms = dict(parent.forms)
+        self.lost = parent.lost
 
     def adopt_failure(self, error: GenerationError) -> None:
         """The parent will never come to the fork."""
-        for name, op in self.pending.items():
-            self.lost[name] = op.error or error
+        self.lost = {**self.lost, **{n: op.error or error for n, op in self.pending.items()}}
         self._forget_announced()
 
     def _forget_announced(self) -> None:

@@ -9,10 +9,11 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from ..language import GenerationError
+from ..language import AsyncProgramState, GenerationError
+from ..language.async_run import run_blocking
 from .names import lend, lent_names, snapshot
 from .run import Run
-from .show import place_static, show_live
+from .show import Live, place_static, show_live
 from .source import CellCode
 from .tracebacks import clean, point_at, user_lines
 
@@ -33,6 +34,31 @@ def run_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
             return code.run(space)
 
     run.execute(body, lambda error: failure(shell, run, error, code.filename))
+    _conclude(run, code, live)
+
+
+async def await_here(shell: InteractiveShell, run: Run, code: CellCode) -> None:
+    """:func:`run_here` for a body that awaits: on the event loop that the cell runs on, which
+    is never blocked. Its ``s`` is that of an async program. To cancel the cell (that is what
+    Ctrl-C does to one that awaits) stops the run."""
+    space, live = shell.user_ns, None
+
+    async def body() -> Any:
+        nonlocal live
+        live = show_live(run, foreground=True)
+        with lend(space, lent_names(_awaitable(run))):
+            return await code.run_async(space)
+
+    await run.execute_async(body, lambda error: failure(shell, run, error, code.filename))
+    _conclude(run, code, live)
+
+
+def _awaitable(run: Run) -> AsyncProgramState:
+    return AsyncProgramState(run.state.stream_executor)
+
+
+def _conclude(run: Run, code: CellCode, live: Live | None) -> None:
+    """The body is over: raise its error or show its value."""
     if live is not None:
         live.finish()
     if run.error is not None:
@@ -48,10 +74,12 @@ def run_behind(shell: InteractiveShell, run: Run, code: CellCode, context: Conte
     """Let what has begun in ``context`` go on in a thread of its own and return at once."""
     live = show_live(run, foreground=False)
     show_picture = place_static(run)
-    names = lent_names(run.state)
+    names = lent_names(_awaitable(run) if code.is_async else run.state)
 
     def body() -> Any:
         with snapshot(shell.user_ns, names) as scope:
+            if code.is_async:
+                return run_blocking(code.run_async(scope), run.stop)
             return code.run(scope)
 
     def work() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from IPython.core.interactiveshell import InteractiveShell
 
 from .magic import SglMagics
+from .source import await_async_cells
 
 
 def load_ipython_extension(ip: InteractiveShell) -> None:
@@ -13,10 +14,13 @@ def load_ipython_extension(ip: InteractiveShell) -> None:
     magics = SglMagics(ip)  # which enters itself in ip.configurables
     ip.register_magics(magics)
     ip.Completer.custom_matchers.append(magics.matcher)
+    ip.input_transformers_post.append(await_async_cells)
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
     """Take back what was added. Engines and states go on."""
+    if await_async_cells in ip.input_transformers_post:
+        ip.input_transformers_post.remove(await_async_cells)
     for magics in [c for c in ip.configurables if isinstance(c, SglMagics)]:
         ip.configurables.remove(magics)
         ip.Completer.custom_matchers.remove(magics.matcher)

@@ -23,6 +23,9 @@ _TOPICS = {
     "gen": """\
 s += gen("name", max_tokens=64, stop="\\n", temperature=0, regex=r"[0-9]{4}")
     lets the model write and keeps the text as s["name"].
+s += gen("n", type=int)     also list[str], date, Literal[...], a dataclass, a pydantic model;
+    s.value("n") is the object. json_schema= and grammar= are there too.
+s += gen("call", tools=[f, g])     a call of one of your functions; s.call("call") runs it.
 s += select("name", choices=["yes", "no"])
     takes the likeliest of some texts.
 """,
@@ -36,6 +39,11 @@ branches.join()                      s["idea"] is now the list of the three
 s["name"]   a variable; waits until it is there     s.text()   everything so far
 s += ...    appends text, a message or a gen        s.error()  the first failure, or None
 After the cell the state lives on: %%sgl -o r keeps the run as r, r.state is its state.
+
+t = s.at("name")       a new state as s was right after that variable was made; also on a
+t = s.before("name")   state that failed or was stopped: right before it, to try again
+s.undo()               takes back the last statement (+=, message, with block, join)
+s.save("chat.json"); sgl.load_state("chat.json")       to go on in another kernel
 """,
     "function": """\
 A program to call again and again, from any cell:
@@ -47,6 +55,16 @@ A program to call again and again, from any cell:
         s += sgl.assistant(sgl.gen("answer", max_tokens=64))
 
     qa.run(question="...")["answer"]
+    qa.run(question="...", timeout=20)          is stopped after 20 s; its text so far is kept
+    qa.run_batch([{"question": "..."}, ...])    also of an iterator, or of a DataFrame, which
+                                                gives a DataFrame of results
+""",
+    "await": """\
+In a %%sgl cell with await, async for or async with at its top, and in an async def program,
+what reads is awaited: await s["name"], await s.text(), await branches.join(),
+async for piece in s.text_async_iter(). Everywhere else the same state has plain values.
+state = await qa.run_async(question="...")       in any cell: the kernel is not blocked
+qa.run(question="...")                           runs an async program, too, and waits for it
 """,
     "views": """\
 --view auto      the views that fit what the program did     --view tokens, tree, branches

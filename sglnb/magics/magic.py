@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
+from IPython.core.displayhook import DisplayHook
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import (
@@ -14,7 +16,6 @@ from IPython.core.magic import (
     line_magic,
     magics_class,
     no_var_expand,
-    output_can_be_silenced,
 )
 from IPython.display import display
 from traitlets import Enum, Float, Int
@@ -22,14 +23,14 @@ from traitlets import Enum, Float, Int
 from ..errors import SglError
 from ..language import ProgramState, get_default_backend
 from ..runtime import Engine
-from .cell import run_behind, run_here
+from .cell import await_here, run_behind, run_here
 from .command import VIEWS, CellCommand, parse_cell, parse_line, suggestion
 from .completion import make_matcher
 from .help import cell_help, help_text, line_help
 from .names import lent_names
 from .reports import models_table, runs_table, status_table
 from .run import Run
-from .source import compile_body, register
+from .source import CellCode, compile_body, register
 from .table import Note, Table
 from .tracebacks import clean
 
@@ -60,9 +61,8 @@ class SglMagics(Magics):
     # -- %%sgl -----------------------------------------------------------------------------
 
     @no_var_expand
-    @output_can_be_silenced
     @cell_magic("sgl")
-    def run_cell(self, line: str, cell: str) -> Run | None:
+    def run_cell(self, line: str, cell: str) -> Run | Coroutine[Any, Any, Run | None] | None:
         command = parse_cell(line)
         if command.help:
             display(Note(cell_help()))
@@ -86,8 +86,14 @@ class SglMagics(Magics):
         else:
             run.begin(defaults)
             self._remember(run, command.output)
+            if code.is_async:
+                return self._await_cell(run, code)  # see await_async_cells
             run_here(self.shell, run, code)
-        return run
+        return _unless_silent(run, code)
+
+    async def _await_cell(self, run: Run, code: CellCode) -> Run | None:
+        await await_here(self.shell, run, code)
+        return _unless_silent(run, code)
 
     def _defaults(self, command: CellCommand) -> dict[str, Any]:
         """Sampling parameters of the cell: its options over ``%config SglMagics``."""
@@ -178,6 +184,11 @@ class SglMagics(Magics):
         if name not in self.runs:
             raise UsageError(f"%sgl: no run {name!r}{suggestion(name, self.runs)} See %sgl runs")
         return self.runs[name]
+
+
+def _unless_silent(run: Run, code: CellCode) -> Run | None:
+    """The cell's value: none if its last line ends with a semicolon."""
+    return None if DisplayHook.semicolon_at_end_of_expression(code.text) else run
 
 
 def _cell_title(shell: InteractiveShell, filename: str) -> str:

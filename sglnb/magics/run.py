@@ -6,13 +6,13 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from .. import viz
 from ..errors import RequestAborted
 from ..events import Event
-from ..language import ProgramState, finish_run, start_state, wait_run
+from ..language import ProgramState, finish_run, finish_run_async, start_state, wait_run
 from .totals import Totals, rids_of, totals_of
 
 _numbers = itertools.count(1)  # ids are unique in the process: engines share no log, but may
@@ -68,6 +68,25 @@ class Run:
         except BaseException as error:  # kept; the magic raises it
             self.error = error
             finish_run(self.state, error)
+        self._end(explain)
+
+    async def execute_async(
+        self,
+        body: Callable[[], Coroutine[Any, Any, Any]],
+        explain: Callable[[BaseException], BaseException],
+    ) -> None:
+        """:meth:`execute` as part of the running task. When it is cancelled the run is stopped,
+        and the cancellation is kept, too."""
+        try:
+            self.value = await body()
+            await finish_run_async(self.state)
+            self.error = self.state.stream_executor.run.failure
+        except BaseException as error:  # kept; the magic raises it
+            self.error = error
+            await finish_run_async(self.state, error)
+        self._end(explain)
+
+    def _end(self, explain: Callable[[BaseException], BaseException]) -> None:
         try:
             self._ended = time.monotonic()
             self.stopped = _was_stopped(self.error)
@@ -191,7 +210,7 @@ class Run:
 
 def _was_stopped(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, (KeyboardInterrupt, RequestAborted)):
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError, RequestAborted)):
             return True
         error = error.__cause__
     return False

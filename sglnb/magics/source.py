@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import sys
 from types import CodeType
@@ -10,10 +11,9 @@ from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-_AWAIT = (
-    'await cannot be used at the top of a %%sgl cell; s["name"] waits by itself. '
-    "For a cell that runs in the background: %%sgl --bg"
-)
+_CALL = "get_ipython().run_cell_magic('sgl', "
+"""How the cell begins that IPython makes of a ``%%sgl`` cell."""
+
 _SHELL = (
     "the body of a %%sgl cell is plain Python: put %magics, !commands and help? "
     "in a cell of their own"
@@ -21,17 +21,53 @@ _SHELL = (
 
 
 class CellCode(NamedTuple):
-    """Compiled body. ``last`` is its last statement when that is an expression."""
+    """Compiled body. ``last`` is its last statement when that is an expression; ``is_async``:
+    there is an ``await``, ``async for`` or ``async with`` at its top level."""
 
     filename: str
     text: str
     body: CodeType
     last: CodeType | None
 
+    @property
+    def is_async(self) -> bool:
+        codes = (self.body, self.last)
+        return any(code is not None and _awaits(code) for code in codes)
+
     def run(self, namespace: dict[str, Any]) -> Any:
         """Execute in ``namespace``; the value of the last expression, or None."""
         exec(self.body, namespace)
         return eval(self.last, namespace) if self.last is not None else None
+
+    async def run_async(self, namespace: dict[str, Any]) -> Any:
+        """:meth:`run` for a body that awaits, as part of the running task."""
+        value = None
+        for code in (self.body, self.last):
+            value = eval(code, namespace) if code is not None else None
+            if code is not None and _awaits(code):
+                value = await value
+        return value
+
+
+def _awaits(code: CodeType) -> bool:
+    return bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+def await_async_cells(lines: list[str]) -> list[str]:
+    """Make IPython await the ``%%sgl`` cells whose bodies await: for
+    ``input_transformers_post``. So they run on the notebook's own event loop, as other cells with
+    a top-level await do, and the kernel is not blocked. One in the background is not awaited."""
+    if not lines or not lines[0].startswith(_CALL):
+        return lines
+    try:
+        match ast.parse("".join(lines)).body:
+            case [ast.Expr(ast.Call(args=[_, ast.Constant(str(line)), ast.Constant(str(body))]))]:
+                code = compile(body, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                if _awaits(code) and "--bg" not in line.split():
+                    return ["await " + lines[0], *lines[1:]]
+    except (SyntaxError, ValueError):
+        pass  # the magic will tell
+    return lines
 
 
 def register(shell: InteractiveShell, line: str, body: str) -> str:
@@ -54,8 +90,8 @@ def compile_body(shell: InteractiveShell, body: str, filename: str) -> CellCode:
     """Compile ``body``, the text under the ``%%sgl`` line.
 
     Raises:
-        SyntaxError: as Python tells it, or in words of ours for IPython's own syntax and
-            for a top-level await. Its line number counts the ``%%sgl`` line.
+        SyntaxError: as Python tells it, or in words of ours for IPython's own syntax. Its line
+            number counts the ``%%sgl`` line.
     """
     # The blank line stands for the %%sgl line: all line numbers are right from the start.
     source = "\n" + body
@@ -75,7 +111,8 @@ def compile_body(shell: InteractiveShell, body: str, filename: str) -> CellCode:
 
 
 def _compile(shell: InteractiveShell, tree: ast.AST, filename: str, mode: str) -> CodeType:
-    return compile(tree, filename, mode, flags=shell.compile.flags, dont_inherit=True)
+    flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    return compile(tree, filename, mode, flags=flags, dont_inherit=True)
 
 
 def _explain(error: SyntaxError, source: str) -> str:
@@ -85,8 +122,6 @@ def _explain(error: SyntaxError, source: str) -> str:
     starts = (line.lstrip()[:1], value.lstrip()[:1])
     if any(start and start in "!%?" for start in starts) or line.rstrip().endswith("?"):
         return _SHELL
-    if "outside" in (error.msg or "") and ("await" in error.msg or "async" in error.msg):
-        return _AWAIT
     return error.msg
 
 
@@ -97,6 +132,6 @@ def _calling_cell(shell: InteractiveShell) -> str | None:
         filename = frame.f_code.co_filename
         if frame.f_code.co_name == "<module>" and shell.compile.format_code_name(filename):
             first = linecache.getline(filename, 1)
-            return filename if first.startswith("get_ipython().run_cell_magic('sgl'") else None
+            return filename if first.removeprefix("await ").startswith(_CALL) else None
         frame = frame.f_back
     return None

@@ -17,12 +17,13 @@ import torch
 from ..errors import EngineError, RequestAborted
 from ..events import EventLog
 from .attention import AttentionBackend
+from .constraints.compiler import cached
 from .image_keys import ImageKeys
 from .journal import Accepted, Begun, Journal
 from .logit_reader import LogitReader
 from .memory import MemoryManager
 from .models import Model
-from .output import accept, allowed_mask, force
+from .output import accept, allowed_mask, cut_short, force
 from .pool import SlotPool
 from .progress import Progress
 from .radix import RadixTree
@@ -86,6 +87,8 @@ class EngineCore:
         self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running, seed or 0)
         self.sampler = Sampler(model.vocab_size, len(tokenizer.hf), model.device)
         self.journal = Journal(events, pool, self.image_keys.pieces)
+        self.compiling: list[Request] = []
+        """Requests whose constraint is not ready yet."""
         self.pins: dict[int, Node] = {}
         """Nodes pinned by the user, by handle."""
         self._seeds = random.Random(seed)
@@ -99,11 +102,23 @@ class EngineCore:
 
     def requests(self) -> list[Request]:
         """All requests that are not done."""
-        return self.scheduler.waiting + self.scheduler.running
+        return self.compiling + self.scheduler.waiting + self.scheduler.running
 
     def draw_seed(self) -> int:
         """A seed for a request that brings none."""
         return self._seeds.getrandbits(62)
+
+    def compiled(self, request: Request) -> None:
+        """The constraint of a request that waited for it is there, or cannot be used."""
+        if request.done:
+            return
+        self.compiling.remove(request)
+        try:
+            request.constrain(*request.compiling.result())
+        except Exception as error:  # that request's alone
+            self._fail(request, error)
+            return
+        self.add(request)
 
     def add(self, request: Request) -> None:
         """Queue a request. Text that its constraint forces right away joins the prompt."""
@@ -262,9 +277,13 @@ class EngineCore:
 
     def _accept(self, request: Request, sampled: Sampled) -> None:
         """Take a sampled token, and what it forces behind it."""
-        request.scores.add(len(request.ids), sampled.score)
-        accepted = [accept(request, sampled, self.tokenizer)]
-        if accepted[0].reason is None:
+        at = len(request.ids)
+        accepted = accept(request, sampled, self.tokenizer)
+        if accepted[0].how == "sampled":
+            request.scores.add(at, sampled.score)
+            if sampled.mass is not None and request.report.return_logprob:
+                request.masses[at] = sampled.mass
+        if accepted[-1].reason is None:
             accepted += force(request, self.tokenizer)
         self._tell(request, accepted)
         if not request.done:
@@ -272,6 +291,8 @@ class EngineCore:
 
     def _tell(self, request: Request, accepted: list[Accepted]) -> None:
         """Events for new tokens; ends the request if the last of them does."""
+        if any(token.replaced for token in accepted):
+            self.memory.truncate(request, min(request.kept, request.reusable))
         self.journal.tokens(request, accepted)
         reason = accepted[-1].reason if accepted else None
         if reason is None:
@@ -288,6 +309,12 @@ class EngineCore:
     ) -> None:
         if request.done:
             return
+        cut = reason["type"] == "length" and request.cursor is not None and not request.met
+        if cut and error is None and request.params.on_budget == "error":
+            error = cut_short(request)
+        if request in self.compiling:
+            self.compiling.remove(request)
+            request.compiling.cancel()
         self.scheduler.remove(request, keep)
         self.journal.finished(request, reason, "" if error is None else str(error))
         request.finish(reason, error)
@@ -361,6 +388,8 @@ class EngineCore:
         return {
             "running": len(self.scheduler.running),
             "waiting": len(self.scheduler.waiting),
+            "compiling": len(self.compiling),
+            **cached(self.tokenizer),
             "steps": self.journal.steps,
             "busy_seconds": self.journal.seconds,
             **totals,

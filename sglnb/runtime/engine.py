@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from .models import EMBEDDED, Model, load_model
 from .policy import POLICIES
 from .progress import Progress
 from .request import Request
-from .sampling_params import SamplingParams
+from .sampling_params import RETOKENIZE, SamplingParams
 from .threads import most_threads
 from .tokenizer import Tokenizer
 from .worker import Worker
@@ -55,6 +56,10 @@ class Engine:
             hits), "fifo" (oldest), "mru", "priority" (lowest) or "cost" (cheapest to compute
             again).
         jump_forward: write text that a constraint forces without sampling it.
+        retokenize: how jump-forward makes tokens of a certain text: "hold-back" writes those that
+            no continuation can change, and takes nothing back; "rewind" is the SGLang paper's way,
+            for comparison: text and certain text are tokenized again, and the KV is truncated to
+            the tokens they have in common. It may replace the prompt's last tokens too.
         chunk_tokens: prompt tokens computed in one step at most.
         max_running: requests in one batch at most.
         cuda_graphs: on a GPU, record decode steps and start them at once.
@@ -78,6 +83,7 @@ class Engine:
         policy: str = "lpm",
         eviction: str = "lru",
         jump_forward: bool = True,
+        retokenize: str = "hold-back",
         chunk_tokens: int | None = None,
         max_running: int | None = None,
         cuda_graphs: bool = True,
@@ -89,6 +95,7 @@ class Engine:
             raise ValueError(
                 f"attention: deterministic=True brings its own, got {attention!r}; use 'auto'"
             )
+        one_of("retokenize", retokenize, RETOKENIZE)
         one_of("page_size", page_size, (1, 16))
         one_of("policy", policy, tuple(POLICIES))
         one_of("eviction", eviction, tuple(EVICTIONS))
@@ -140,7 +147,7 @@ class Engine:
         self.tokenizer = self._core.tokenizer
         self._made_of = self._core.runner.made_of()
         self._loras = LoraRegistry(self._prepare_lora)
-        self._intake = Intake(self._core, self.model_name, jump_forward, self._loras)
+        self._intake = Intake(self._core, self.model_name, jump_forward, retokenize, self._loras)
         self.context_length = self._intake.context_length
         self.cache = Cache(self)
         # The thread must not be inside torch when the interpreter goes down.
@@ -184,7 +191,9 @@ class Engine:
 
         Raises:
             ValueError: a parameter or an image is wrong (:class:`ConstraintError` for a regex or
-                choices, :class:`ContextLengthError` for a prompt that does not fit).
+                choices, :class:`ContextLengthError` for a prompt that does not fit). A constraint
+                that takes longer than 50 ms to compile is compiled while this returns; what is
+                wrong with it fails the request.
             EngineError: the engine was shut down.
         """
         request, arrived = self._intake.request(
@@ -205,10 +214,19 @@ class Engine:
 
         def enqueue() -> None:
             self.events.emit(arrived)
-            self._core.add(request)
+            if request.compiling is None:
+                self._core.add(request)
+                return
+            self._core.compiling.append(request)
+            request.compiling.add_done_callback(lambda future: self._compiled(request))
 
         self._worker.post(enqueue)
         return request
+
+    def _compiled(self, request: Request) -> None:
+        """On a thread that compiles, or on the engine's: go on with ``request``."""
+        with contextlib.suppress(EngineError):  # shut down meanwhile, and the request with it
+            self._worker.post(lambda: self._core.compiled(request))
 
     def prompt_ids(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
         """The tokens that :meth:`submit` would compute: each image's placeholder becomes as many
@@ -345,6 +363,15 @@ class Engine:
             **({"preparing": doing} if doing else {} if self.closed else self.metrics()),
         }
 
+    def flush_cache(self) -> bool:
+        """SGLang's name of ``cache.flush()``."""
+        self.cache.flush()
+        return True
+
+    def get_server_info(self) -> dict[str, Any]:
+        """SGLang's name of :meth:`status`."""
+        return self.status()
+
     def check(self) -> None:
         """Prove that every KV slot and every lock is accounted for.
 
@@ -420,6 +447,7 @@ class Engine:
 
     def shutdown(self) -> None:
         """Stop the thread and free the model and the pool. Requests in progress fail."""
+        self._intake.compiling.shutdown()
         self._worker.shutdown()
 
     def __enter__(self) -> Engine:

@@ -80,10 +80,15 @@ def siblings(params: SamplingParams) -> list[SamplingParams]:
     scheduler lets a request wait while another computes its prefix."""
     if params.n == 1:
         return [params]
-    seeds = [params.seed] + [
-        None if params.seed is None else _derived(params.seed, i) for i in range(1, params.n)
-    ]
-    return [replace(params, n=1, seed=seed) for seed in seeds]
+    return [replace(params, n=1, seed=seed) for seed in sibling_seeds(params.seed, params.n)]
+
+
+def sibling_seeds(seed: int | None, n: int) -> list[int | None]:
+    """The seeds of ``n`` siblings: the first has ``seed`` itself; without one none has any, and
+    each draws its own."""
+    if seed is None:
+        return [None] * n
+    return [seed, *(_derived(seed, i) for i in range(1, n))]
 
 
 def _derived(seed: int, index: int) -> int:
@@ -139,8 +144,7 @@ def _stream(
                     request = requests[i]
                     if request.done:  # looked at first: what is told then is all of it
                         going.discard(i)
-                    if request.error is not None:
-                        raise request.error
+                        request.result()
                     yield _as_dict(request) | ({"index": i} if numbered else {})
         finally:
             _abort(requests)

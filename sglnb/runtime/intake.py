@@ -11,13 +11,19 @@ from typing import Any
 from ..errors import ContextLengthError, EngineError
 from ..events import ConstraintCompiled, RequestArrived
 from .arguments import number
+from .compiling import Compiling, Prepared, Ready
 from .constraints import Constraint, compile_constraint
+from .constraints.budget import closer_for
+from .constraints.types import type_name
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
 from .lora_registry import LoraRegistry
 from .report import Report
 from .request import Request
 from .sampling_params import SamplingParams
+
+_MAX_SOURCE = 2_000
+"""Characters of a constraint's source in an event."""
 
 
 class Intake:
@@ -26,16 +32,25 @@ class Intake:
     Args:
         core: of the engine.
         model_name: for errors.
-        jump_forward: what a request gets that does not say.
+        jump_forward, retokenize: what a request gets that does not say.
         loras: the engine's adapters.
     """
 
-    def __init__(self, core: EngineCore, model_name: str, jump_forward: bool, loras: LoraRegistry):
+    def __init__(
+        self,
+        core: EngineCore,
+        model_name: str,
+        jump_forward: bool,
+        retokenize: str,
+        loras: LoraRegistry,
+    ):
         self._core, self._model_name = core, model_name
-        self.jump_forward, self._loras = jump_forward, loras
+        self.jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
         self.temperature = 1.0
         """What a request gets that does not say."""
         self._tokenizer = core.tokenizer
+        self.compiling = Compiling(core.events.emit)
+        self._prepared = Prepared()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self.context_length: int = core.runner.model.context_length
         self.look_at(core.runner.model)
@@ -77,12 +92,12 @@ class Intake:
             **labels,
         )
         source = ""
-        if params.regex is not None or params.choices is not None:
-            constraint = self._compile(params)
-            request.cursor = constraint.start()
-            source = f"{constraint.kind}: {constraint.source}"
+        if any(given is not None for given in params.constraint.values()):
+            source = self._constrain(request, params)
         if params.jump_forward is None:
             params.jump_forward = self.jump_forward
+        if params.retokenize is None:
+            params.retokenize = self._retokenize
         if request.seed is None:
             request.seed = self._core.draw_seed()
         arrived = RequestArrived(
@@ -120,21 +135,67 @@ class Intake:
         """What a prompt holds in place of an image; "" when the model takes none."""
         return self._images.placeholder
 
+    def _constrain(self, request: Request, params: SamplingParams) -> str:
+        """Give ``request`` its constraint, or have it compiled; returns how it is told.
+
+        Raises:
+            ConstraintError: it cannot be used. One that takes long fails the request later.
+        """
+        (kind,) = (name for name, given in params.constraint.items() if given is not None)
+        given = params.constraint[kind]
+        given = tuple(given) if kind == "choices" else given
+        layout = params.whitespace, params.lenient
+        key = kind, given, *layout, params.on_budget, params.max_new_tokens
+        may_be_cut = self._may_be_cut(params)
+
+        def make() -> Ready:
+            constraint = self._compile(params)
+            closer = closer_for(constraint, params.max_new_tokens, params.on_budget, may_be_cut)
+            self._prepared.add(key)
+            return Ready(constraint, closer)
+
+        if key in self._prepared:
+            request.constrain(*make())
+        else:
+            what = type_name(given) if kind in ("type", "json_schema") else given
+            told = _shortened(f"{kind}: {what}")
+            future = self.compiling.start(f"compiling {told[:100]}", make)
+            if not future.done():
+                request.compiling = future
+                return told
+            request.constrain(*future.result())
+        return _told(request.constraint)
+
     def _compile(self, params: SamplingParams) -> Constraint:
         constraint = compile_constraint(
-            regex=params.regex, choices=params.choices, tokenizer=self._tokenizer
+            **params.constraint,
+            whitespace=params.whitespace,
+            lenient=params.lenient,
+            tokenizer=self._tokenizer,
         )
         if constraint not in self._compiled:
             self._compiled.add(constraint)
+            graph = constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
-                    source=f"{constraint.kind}: {constraint.source}",
+                    source=_told(constraint),
                     states=constraint.n_states,
-                    compressed_states=len(constraint.graph().compressed.nodes),
+                    compressed_states=None if graph is None else len(graph.compressed.nodes),
                     seconds=constraint.compile_ms / 1e3,
                 )
             )
         return constraint
+
+    def _may_be_cut(self, params: SamplingParams) -> bool:
+        """Whether a stop may end the text before its constraint does, on purpose. Special tokens
+        do not: no constraint writes them as text."""
+        table = self._tokenizer.token_bytes
+        special = {p for p, raw in zip(self._tokenizer.pieces, table, strict=True) if raw is None}
+        return (
+            bool(params.stop_regexes)
+            or not special.issuperset(params.stop_strings)
+            or any(table[i] is not None for i in params.stop_token_ids or ())
+        )
 
     def _check_ids(self, params: SamplingParams) -> None:
         """Refuse parameters that name a token which does not exist, and several texts."""
@@ -171,3 +232,13 @@ class Intake:
             )
         params.max_new_tokens = min(params.max_new_tokens, room)
         params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
+
+
+def _told(constraint: Constraint) -> str:
+    """The constraint for the log."""
+    return _shortened(f"{constraint.kind}: {constraint.source}")
+
+
+def _shortened(text: str) -> str:
+    """A schema can be long."""
+    return text if len(text) <= _MAX_SOURCE else text[: _MAX_SOURCE - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class Accepted(NamedTuple):
 
     token: int
     how: str
-    """"sampled" or "forced"."""
+    """As in :class:`~sglnb.events.TokensGenerated`."""
     logprob: float | None = None
     """None: not known yet."""
     top: list[tuple[int, float, bool]] = []  # noqa: RUF012  (never changed)
@@ -34,6 +35,8 @@ class Accepted(NamedTuple):
     state_after: int | None = None
     reason: dict[str, Any] | None = None
     """Why the request ends here; None = it goes on."""
+    replaced: int = 0
+    """Tokens that it and those behind it were put in the place of."""
 
 
 class Begun(NamedTuple):
@@ -84,11 +87,9 @@ class Journal:
         self.events.emit(RequestRetracted(rid=request.rid))
 
     def tokens(self, request: Request, accepted: list[Accepted]) -> None:
-        """``request`` got some tokens, the sampled ones before the forced ones."""
-        for how in ("sampled", "forced"):
-            some = [a for a in accepted if a.how == how]
-            if not some:
-                continue
+        """``request`` got some tokens."""
+        for how, group in itertools.groupby(accepted, key=lambda a: a.how):
+            some = list(group)
             ids = [a.token for a in some]
             self.events.emit(
                 TokensGenerated(
@@ -96,6 +97,7 @@ class Journal:
                     ids=ids,
                     pieces=self._pieces(ids),
                     how=how,
+                    replaced=some[0].replaced,
                     logprobs=[a.logprob for a in some],
                     top=[
                         [[*self._pieces([i]), i, logprob, ok] for i, logprob, ok in a.top]
@@ -144,5 +146,6 @@ class Journal:
                 cached_tokens=request.cached_tokens or 0,
                 completion_tokens=request.new_tokens,
                 forced_tokens=request.forced_tokens,
+                closed_by_budget=request.closed_by_budget,
             )
         )

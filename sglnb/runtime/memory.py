@@ -72,6 +72,27 @@ class MemoryManager:
         request.node, request.shared = match.node, whole
         self.pool.free(duplicates)
 
+    def truncate(self, request: Request, n: int) -> None:
+        """Forget what was computed for positions from ``n`` on. Where the tree holds them, it
+        keeps them, and the request lets go of that part of its path."""
+        if request.node is None or n >= request.computed:
+            request.computed = min(request.computed, n)
+            return
+        page, slots = self.tree.page_size, request.table.slots
+        kept = n + -n % page
+        if n < request.shared:
+            kept = n - n % page
+            match = self.tree.find(request.keys[:kept], extra_key=request.extra_key)
+            self.tree.lock(match.node, request.rid)
+            self.tree.unlock(request.node, request.rid)
+            self.pool.free(slots[request.shared :])
+            request.node, request.shared = match.node, kept
+        else:
+            self.pool.free(slots[kept:])
+        request.table.clear()
+        request.table.extend(slots[:kept])
+        request.computed = min(n, kept)
+
     def release(self, request: Request, keep: bool = True) -> None:
         """The request leaves: its KV goes to the tree (``keep``) or back to the pool."""
         if request.node is None:

@@ -16,6 +16,10 @@ from .sampling_params import SamplingParams
 from .scores import Scores
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from .compiling import Ready
+    from .constraints import Closer, Constraint, Cursor
     from .image_prompt import PromptImages
     from .lora_batch import Adapter
     from .penalties import TokenCounts
@@ -83,13 +87,24 @@ class Request:
         """Leading positions whose slots belong to the tree."""
         self.cached_tokens: int | None = None
         """Prompt tokens found in the cache at first admission."""
-        self.cursor: Any = None
+        self.constraint: Constraint | None = None
+        self.cursor: Cursor | None = None
         """Place in the constraint, None when free."""
+        self.closer: Closer | None = None
+        """Keeps the constraint's end within the budget; None: the text may be cut."""
+        self.closed_by_budget = False
+        """Whether the budget took a choice away that the constraint left."""
+        self.compiling: Future[Ready] | None = None
+        """The constraint, while it is compiled."""
         self.ticket = 0
         """Place among all requests of the scheduler, by arrival."""
         self.level = (0, 0)
         """See :func:`sglnb.runtime.policy.level`."""
         self.forced_tokens = 0
+        self.settled = self.prompt_len
+        """Tokens that a rewind leaves alone."""
+        self.kept = 0
+        """Tokens that the last rewind left."""
         self.seed = params.seed
         self.ending: dict[str, Any] | None = None
         """Why the text is complete, while its last forced tokens are still to be scored."""
@@ -97,6 +112,9 @@ class Request:
             params.stop_strings, params.stop_regexes, not params.no_stop_trim, fresh
         )
         self.scores = Scores(report, self.prompt_len, pieces)
+        self.masses: dict[int, float] = {}
+        """Probability that the mask left standing, by the position of the sampled token; kept for
+        those who ask for log-probabilities."""
         self.counts: TokenCounts | None = None
         """How often each token occurs; only for penalties."""
 
@@ -130,13 +148,30 @@ class Request:
 
         Raises:
             TimeoutError: not done after ``timeout`` seconds.
-            SglError: what made the generation fail.
+            SglError: what made the generation fail. ConstraintError: the text is complete and
+                breaks what its constraint could not enforce (``lenient=True``).
         """
         if not self.wait(timeout):
             raise TimeoutError(f"request {self.rid} is not done after {timeout} s")
         if self.error is not None:
             raise self.error
+        if self.constraint is not None and self.complete:
+            self.constraint.check(self.text)
         return self
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text ended where its constraint, or the model, let it end: it was not
+        cut by its length, a stop string or an abort."""
+        reason = self._reason or {}
+        if reason.get("type") == "length":
+            return self.met
+        return reason.get("type") == "stop" and not isinstance(reason.get("matched"), str)
+
+    @property
+    def met(self) -> bool:
+        """Whether the text may end here by its constraint."""
+        return self.cursor is not None and self.cursor.is_final
 
     def abort(self) -> None:
         """Stop at the next step; the text so far is kept."""
@@ -144,7 +179,9 @@ class Request:
 
     @property
     def meta_info(self) -> dict[str, Any]:
-        """Counts and log-probabilities, with SGLang's names."""
+        """Counts and log-probabilities, with SGLang's names; ``forced_tokens`` and ``seconds``, its
+        ``e2e_latency``, are ours."""
+        seconds = self._seconds or time.monotonic() - self.arrived
         info: dict[str, Any] = {
             "id": self.rid,
             "finish_reason": self._reason,
@@ -152,8 +189,13 @@ class Request:
             "completion_tokens": len(self.ids) - self.prompt_len,
             "cached_tokens": self.cached_tokens or 0,
             "forced_tokens": self.forced_tokens,
-            "e2e_latency": self._seconds or time.monotonic() - self.arrived,
+            "closed_by_budget": self.closed_by_budget,
+            "e2e_latency": seconds,
+            "seconds": seconds,
         }
+        if self.report.return_logprob and self.cursor is not None:
+            span = range(self.prompt_len, len(self.ids))
+            info["output_mask_mass"] = [self.masses.get(at) for at in span]
         return info | self.scores.meta_info(self.ids)
 
     # -- for the engine --------------------------------------------------------------------
@@ -188,11 +230,32 @@ class Request:
             return 0
         return self.params.max_new_tokens - self.new_tokens
 
+    def constrain(self, constraint: Constraint, closer: Closer | None) -> None:
+        """Take a compiled constraint."""
+        self.constraint, self.closer, self.cursor = constraint, closer, constraint.start()
+        self.compiling = None
+
     def append(self, token: int) -> None:
         """Add an output token."""
         self.ids.append(token)
         if self.keys is not self.ids:
             self.keys.append(token)
+
+    @property
+    def may_heal(self) -> bool:
+        """Whether the prompt's last tokens may be replaced by others of the same text."""
+        return self.images is None and not self.report.scores and not self.output.fresh
+
+    def take_back(self, keep: int) -> None:
+        """Leave only ``keep`` tokens; others will come instead."""
+        self.kept = keep
+        del self.ids[keep:]
+        if self.keys is not self.ids:
+            del self.keys[keep:]
+        self.prompt_len = min(self.prompt_len, keep)
+        self.scores.forget(keep)
+        self.masses = {at: mass for at, mass in self.masses.items() if at < keep}
+        self.counts = None
 
     def updated(self) -> None:
         """Tell the caller that there is something new."""

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .arguments import number
+from .arguments import number, one_of
+from .constraints.budget import ON_BUDGET
+from .constraints.compiler import KINDS, only_one, schema_source
+from .constraints.expressions import expression_spec
+from .constraints.grammar import read_grammar
+from .constraints.schema import prepare
+from .constraints.tools import tool_set
 from .stop_regex import StopRegexes
 
+RETOKENIZE = ("hold-back", "rewind")
+"""How jump-forward makes tokens of text; the default first."""
+
 _REFUSED = {
-    "json_schema": "not possible yet; write the form as a regex, or use choices",
-    "ebnf": "not possible yet; use regex or choices",
-    "structural_tag": "not possible yet; use regex or choices",
+    "structural_tag": "not possible yet; use grammar or json_schema",
     "custom_params": "not needed; let the custom_logit_processor bring its own values",
     "stream_interval": "not needed; a stream skips ahead when it is read late",
 }
@@ -67,8 +74,40 @@ class SamplingParams:
     """Accepted for SGLang's sake: fast tokenizers put no spaces there, whatever it says."""
     regex: str | None = None
     choices: list[str] | tuple[str, ...] | None = None
+    json_schema: Any = None
+    """JSON, a dict, or a type as for ``type``. For this and what follows up to ``scope`` see
+    :func:`~sglnb.runtime.constraints.compile_constraint`; a text has one constraint."""
+    type: Any = None
+    """A Python type; the text is its JSON."""
+    grammar: str | None = None
+    """Lark or EBNF."""
+    ebnf: str | None = None
+    tools: Any = None
+    """Functions; the text is a call of one. Checked parameters hold them as one object, with
+    the next three in it."""
+    tool_style: str | None = None
+    """``json`` or ``python``."""
+    when: str | list[str] | tuple[str, ...] | None = None
+    """What begins a call; without it the text is calls alone."""
+    max_calls: int | None = None
+    expression: Any = None
+    """A type; the text is a Python expression of it. Held as one object with ``scope``."""
+    scope: dict[str, Any] | None = None
+    """What the expression may use."""
+    whitespace: str | None = None
+    """Layout of the JSON: ``default``, ``compact``, ``indent`` or ``free``."""
+    lenient: bool = False
+    """Leave out what a schema says and what cannot be enforced; the finished text is checked."""
+    on_budget: str | None = None
+    """What to do when ``max_new_tokens`` runs out before the constraint is met: ``close`` brings
+    the text to a legal end in time, ``cut`` leaves it as it is, ``error`` fails and keeps it. None:
+    ``close`` for a schema or a type; for the others ``cut``, but told before it runs if no text
+    fits at all."""
     jump_forward: bool | None = None
     """None takes the engine's setting."""
+    retokenize: str | None = None
+    """How certain text becomes tokens: ``hold-back`` or ``rewind`` (see
+    :class:`~sglnb.runtime.engine.Engine`). None takes the engine's setting."""
     custom_logit_processor: Callable[[Any, Any], Any] | None = None
     """Called with prompt and output ids [1, n] and logits [1, vocab], returns new logits: one of
     transformers' ``LogitsProcessor`` or any function like it. Runs on the engine's thread."""
@@ -83,7 +122,7 @@ class SamplingParams:
         if params is None:
             params = {}
         if isinstance(params, SamplingParams):
-            params = {f.name: getattr(params, f.name) for f in fields(cls)}
+            params = {name: getattr(params, name) for name in _DEFAULTS}
         params = dict(params)
         if params.get("sampling_seed") is not None:
             if params.get("seed") is not None:
@@ -93,13 +132,15 @@ class SamplingParams:
         for name in _REFUSED.keys() & params.keys():
             if params.pop(name) is not None:
                 raise ValueError(f"{name}: {_REFUSED[name]}")
-        known = {f.name for f in fields(cls)}
         for name in params:
-            if name not in known:
+            if name not in _DEFAULTS:
                 hint = " (the number of tokens is max_new_tokens)" if name == "max_tokens" else ""
-                names = ", ".join(sorted(known))
+                names = ", ".join(sorted(_DEFAULTS))
                 raise ValueError(f"sampling_params: unknown name {name!r}{hint}; known: {names}")
         out = cls(**params)
+        out.tools = tool_set(out.tools, out.tool_style, out.when, out.max_calls)
+        out.tool_style = out.when = out.max_calls = None
+        out.expression, out.scope = expression_spec(out.expression, out.scope), None
         out.validate()
         if out.logit_bias is not None:
             out.logit_bias = {int(i): float(bias) for i, bias in out.logit_bias.items()}
@@ -107,29 +148,25 @@ class SamplingParams:
 
     def validate(self) -> None:
         """Raise ValueError for the first value that is out of range."""
-        number("max_new_tokens", self.max_new_tokens, 0, whole=True)
-        number("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens, whole=True)
-        number("temperature", self.temperature, 0)
-        number("top_p", self.top_p, 0, 1, open_low=True)
-        number("top_k", self.top_k, -1, whole=True)
+        for name, limits in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not _DEFAULTS[name]:
+                number(name, value, **limits)
+        if self.min_new_tokens:
+            number("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens, whole=True)
         if self.top_k == 0:
             raise ValueError("top_k: must be at least 1, or -1 for all tokens, got 0")
-        number("min_p", self.min_p, 0, 1)
-        number("frequency_penalty", self.frequency_penalty, -2, 2)
-        number("presence_penalty", self.presence_penalty, -2, 2)
-        number("repetition_penalty", self.repetition_penalty, 0, 2, open_low=True)
-        number("n", self.n, 1, whole=True)
         self._check_bias()
         if self.seed is not None:
             number("seed", self.seed, 0, whole=True)
         for i in self.stop_token_ids or ():
             number("stop_token_ids", i, 0, whole=True)
         for name, given in (("stop", self.stop), ("stop_regex", self.stop_regex)):
-            if any(not isinstance(s, str) or not s for s in _several(given)):
+            if given is not None and any(not isinstance(s, str) or not s for s in _several(given)):
                 raise ValueError(f"{name}: must be non-empty strings, got {given!r}")
-        StopRegexes(self.stop_regexes)  # refuses what it cannot follow
-        if self.regex is not None and self.choices is not None:
-            raise ValueError("regex and choices: give only one of them")
+        if self.stop_regex is not None:
+            StopRegexes(self.stop_regexes)  # refuses what it cannot follow
+        self._check_constraint()
         if self.regex is not None and not isinstance(self.regex, str):
             raise ValueError(f"regex: must be a string, got {type(self.regex).__name__}")
         if self.choices is not None and (
@@ -144,6 +181,19 @@ class SamplingParams:
                 f"{type(self.custom_logit_processor).__name__}"
             )
 
+    def _check_constraint(self) -> None:
+        """Refuse two constraints, and one with a mistake in it."""
+        kind = only_one(self.constraint, self.whitespace, self.lenient)
+        if self.retokenize is not None:
+            one_of("retokenize", self.retokenize, RETOKENIZE)
+        if self.on_budget is not None:
+            one_of("on_budget", self.on_budget, ON_BUDGET)
+        if kind in ("json_schema", "type"):
+            _, schema = schema_source(kind, self.constraint[kind])
+            prepare(schema, self.whitespace, self.lenient, kind)
+        elif kind in ("grammar", "ebnf"):
+            read_grammar(self.constraint[kind], kind)
+
     def _check_bias(self) -> None:
         bias = self.logit_bias
         if bias is None:
@@ -155,6 +205,11 @@ class SamplingParams:
             if not whole and not (isinstance(token, str) and token.isdecimal()):
                 raise ValueError(f"logit_bias: {token!r} is no token id; the keys are numbers")
             number("logit_bias", value, -1e9, 1e9)
+
+    @property
+    def constraint(self) -> dict[str, Any]:
+        """The constraints, of which at most one is given."""
+        return {name: getattr(self, name) for name in KINDS}
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -193,6 +248,23 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the likeliest token is taken instead of a random one."""
         return self.temperature < 1e-6
+
+
+_DEFAULTS = {f.name: f.default for f in fields(SamplingParams)}
+
+_LIMITS: dict[str, dict[str, Any]] = {
+    "max_new_tokens": {"low": 0, "whole": True},
+    "min_new_tokens": {"low": 0, "whole": True},
+    "temperature": {"low": 0},
+    "top_p": {"low": 0, "high": 1, "open_low": True},
+    "top_k": {"low": -1, "whole": True},
+    "min_p": {"low": 0, "high": 1},
+    "frequency_penalty": {"low": -2, "high": 2},
+    "presence_penalty": {"low": -2, "high": 2},
+    "repetition_penalty": {"low": 0, "high": 2, "open_low": True},
+    "n": {"low": 1, "whole": True},
+}
+"""What the numbers may be. Most are never given, and programs make parameters all the time."""
 
 
 def _several(given: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -40,6 +40,11 @@ class Scores:
         """Keep the score of the token at position ``at``."""
         self._known[at] = score
 
+    def forget(self, start: int) -> None:
+        """Drop the scores from position ``start`` on: other tokens come there."""
+        self._known = {at: score for at, score in self._known.items() if at < start}
+        self._unscored = min(self._unscored, max(1, self.start, start))
+
     @property
     def unscored(self) -> int:
         """The first position that still lacks a score. (Position 0 never gets one.)"""

@@ -95,6 +95,7 @@ def from_events(events: Iterable[Event]) -> list[TraceRequest]:
     comes at its recorded time.
     """
     arrived: dict[str, Any] = {}
+    prompts: dict[str, list[int]] = {}
     outputs: dict[str, list[int]] = {}
     forced: dict[str, set[int]] = {}
     ended: dict[str, float] = {}
@@ -106,6 +107,7 @@ def from_events(events: Iterable[Event]) -> list[TraceRequest]:
             parents[event.state] = event.parent
         elif event.kind == "request_arrived":
             arrived[event.rid] = event
+            prompts[event.rid] = list(event.ids)
             outputs[event.rid], forced[event.rid] = [], set()
             state: str | None = event.state
             while state and state not in latest:  # a fork's child begins where its parent was
@@ -116,6 +118,12 @@ def from_events(events: Iterable[Event]) -> list[TraceRequest]:
                 latest[event.state] = event.rid
         elif event.kind == "tokens" and event.rid in arrived:
             output = outputs[event.rid]
+            if event.replaced:
+                healed = event.replaced - len(output)
+                if healed > 0:
+                    del prompts[event.rid][-healed:]
+                del output[-event.replaced :]
+                forced[event.rid] = {at for at in forced[event.rid] if at < len(output)}
             if event.how == "forced":
                 forced[event.rid].update(range(len(output), len(output) + len(event.ids)))
             output += event.ids
@@ -125,7 +133,7 @@ def from_events(events: Iterable[Event]) -> list[TraceRequest]:
     start = min((event.t for event in arrived.values()), default=0.0)
     return [
         TraceRequest(
-            prompt=list(event.ids),
+            prompt=prompts[rid],
             output=outputs[rid],
             arrival=event.t - ended[before[rid]] if before[rid] else event.t - start,
             after=index[before[rid]] if before[rid] else None,

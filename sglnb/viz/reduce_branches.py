@@ -115,7 +115,7 @@ def _tokens(view: Branches, event: Any) -> None:
         return
     if bar["first"] is None:
         bar["first"] = event.t
-    bar["tokens"] += len(event.ids)
+    bar["tokens"] += len(event.ids) - event.replaced
     if event.how == "forced":
         bar["forced"] += len(event.ids)
 

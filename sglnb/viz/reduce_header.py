@@ -95,8 +95,8 @@ def _tokens(header: Header, event: Any) -> None:
     counts = header["counts"].get(event.rid)
     if counts is None:
         return
-    n = len(event.ids)
-    forced = n if event.how == "forced" else 0
+    n = len(event.ids) - event.replaced
+    forced = len(event.ids) if event.how == "forced" else 0
     _replace(header, event.rid, [counts[0], counts[1], counts[2] + n, counts[3] + forced])
     if header["first"] is None:
         header["first"] = event.t

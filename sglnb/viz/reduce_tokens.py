@@ -226,6 +226,8 @@ def _tokens(view: Tokens, event: Any) -> None:
     row = view["rows"][request["row"]]
     if row["rid"] != event.rid:
         return
+    if event.replaced:
+        del row["tokens"][-event.replaced :]
     for i, token in enumerate(event.ids):
         row["tokens"].append({
             "id": token, "piece": event.pieces[i], "kind": event.how, "name": request["name"],

@@ -90,6 +90,7 @@ class SavedLog:
             and last.get("how") == wire.get("how")
             and all((key in last) == (key in wire) for key in _PARALLEL)
             and "fsm" not in wire
+            and "replaced" not in wire
         )
         if not fits:
             # Copies, because the lists belong to the event.

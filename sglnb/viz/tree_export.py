@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import html
-import shutil
-import subprocess
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from .graphviz import dot_svg, quote
 from .outline import outline, pins_below
 from .plain import node_text, node_words
 from .reduce_tree import Node, Tree
-from .text import clip_middle, count, one_line, visible
+from .text import clip_middle, count, one_line
 
-DOT_SECONDS = 10
 LEFT, TOP, ROW, BEND, CHAR = 10, 24, 34, 40, 6.7
 LABEL = 34
 
@@ -36,7 +34,7 @@ def tree_dot(tree: Tree, keep: Iterable[int] = ()) -> str:
             continue
         node = tree["nodes"][str(item["node"])]
         held = pins.get(node["node"], 0)
-        label = _quote(_label(node)) + "\\n" + _quote(node_words(node, held))
+        label = quote(_label(node)) + "\\n" + quote(node_words(node, held))
         look = f', color="{_colour(node, held)}"' + (", penwidth=2" if node["locks"] > 0 else "")
         if node["evicted"] is not None:
             look += ', style="rounded,dashed"'
@@ -48,18 +46,7 @@ def tree_dot(tree: Tree, keep: Iterable[int] = ()) -> str:
 def tree_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
     """The tree as SVG text: by ``dot`` where it is installed and works, else drawn here."""
     keep = list(keep)
-    dot = shutil.which("dot")
-    if dot is not None:
-        try:
-            done = subprocess.run(
-                [dot, "-Tsvg"], input=tree_dot(tree, keep).encode("utf-8", "replace"),
-                capture_output=True, timeout=DOT_SECONDS, check=True,
-            )  # fmt: skip
-            svg = done.stdout.decode("utf-8", "replace")
-            return svg[svg.index("<svg") :]
-        except (OSError, subprocess.SubprocessError, ValueError):
-            pass  # a broken or slow dot is as good as none
-    return own_svg(tree, keep)
+    return dot_svg(tree_dot(tree, keep)) or own_svg(tree, keep)
 
 
 def own_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
@@ -141,8 +128,3 @@ def _colour(node: Node, pins: int) -> str:
     if node["evicted"] is not None:
         return "#D55E00"
     return "#CC79A7" if node["locks"] > pins else "#888888"
-
-
-def _quote(text: str) -> str:
-    """``text`` inside a DOT string, nothing in it taken for an escape."""
-    return visible(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -72,7 +72,11 @@ class Encoder:
             wire["top"] = [[_alternative(*item) for item in items] for items in event.top]
         if event.fsm_before is not None:
             wire["fsm"] = [event.fsm_before, event.fsm_after]
+        if event.replaced:
+            wire["replaced"] = event.replaced
         if event.rid in self._sequences:
+            if event.replaced:
+                del self._sequences[event.rid][-event.replaced :]
             self._sequences[event.rid] += event.ids
 
     def _inserted(self, event: Any, wire: Wire) -> None:

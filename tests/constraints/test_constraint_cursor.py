@@ -136,8 +136,8 @@ def test_failures_are_remembered_and_the_cache_is_bounded(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "either regex or choices"),
-        ({"regex": "a", "choices": ["a"]}, "either regex or choices"),
+        ({}, "give one of regex, choices, json_schema"),
+        ({"regex": "a", "choices": ["a"]}, "regex and choices: give only one"),
         ({"regex": 3}, "expected a string, got int"),
         ({"choices": []}, "the list is empty"),
         ({"choices": "yes"}, "expected a list of strings, got str"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from scripted import ScriptedBackend
 
 from sglnb.language.run import current_run
+from sglnb.testing import ScriptedBackend
 
 
 @pytest.fixture(autouse=True)

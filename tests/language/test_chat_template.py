@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 from jinja2 import Environment
-from scripted import CharTokenizer, ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.language.chat_template import ChatTemplate
+from sglnb.testing import CharTokenizer, ScriptedBackend
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -50,7 +50,7 @@ class Templated(CharTokenizer):
 
     @property
     def token_bytes(self):
-        return {1_000_000: None, 1_000_001: None, **dict.fromkeys(range(256), b"x")}
+        return {2_000_000: None, 1_000_001: None, **dict.fromkeys(range(256), b"x")}
 
     def encode_plain(self, text):
         return self.encode(text)
@@ -111,13 +111,13 @@ def test_a_role_that_the_template_refuses():
 
 def test_the_special_token_that_ends_the_assistant_stops_it():
     template = ChatTemplate(Templated(HEADERS))
-    assert template.stop_token_ids == (1_000_000,)
+    assert template.stop_token_ids == (2_000_000,)
     assert template.stop == ()
     backend = ScriptedBackend(tokenizer=Templated(HEADERS))
     s = sgl.start_state(backend)
     s += sgl.user("hi") + sgl.assistant(sgl.gen("x"))
     assert s["x"] == "ok"
-    assert backend.calls[0].params == {"stop_token_ids": [1_000_000]}
+    assert backend.calls[0].params == {"stop_token_ids": [2_000_000]}
     assert s.text() == "<|bos|><|h|>user<|/h|>\n\nhi<|eot|><|h|>assistant<|/h|>\n\nok<|eot|>"
     sgl.finish_run(s)
 

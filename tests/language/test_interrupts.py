@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.errors import RequestAborted
 from sglnb.language import GenerationAborted
+from sglnb.testing import ScriptedBackend
 
 
 def ctrl_c(after: float = 0.2) -> None:
@@ -32,8 +32,8 @@ def test_ctrl_c_while_reading_in_a_cell_keeps_the_partial_text(held):
         s["x"]
     sgl.finish_run(s, interrupt.value)
     assert time.monotonic() - start < 1.5
-    assert held.requests[0].aborted
-    assert len(held.requests) == 1
+    assert held.calls[0].aborted
+    assert len(held.calls) == 1
     assert s["x"] == "half an ans"
     assert "y" not in s
     assert s.get_meta_info("x")["finish_reason"]["type"] == "abort"
@@ -59,7 +59,7 @@ def test_ctrl_c_in_run_is_raised_and_aborts(held, read):
     ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         program.run(backend=held)
-    assert held.requests[0].aborted
+    assert held.calls[0].aborted
     assert held.kinds()[-2:] == ["state_ended", "run_ended"]
 
 
@@ -69,7 +69,7 @@ def test_ctrl_c_in_text_iter(held):
     ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         list(s.text_iter("x"))
-    assert held.requests[0].aborted
+    assert held.calls[0].aborted
     sgl.finish_run(s)
 
 
@@ -90,7 +90,7 @@ def test_ctrl_c_in_an_async_stream(held):
         return state
 
     state = asyncio.run(cell())
-    assert held.requests[0].aborted
+    assert held.calls[0].aborted
     assert isinstance(state.error(), RequestAborted)
 
 
@@ -105,7 +105,7 @@ def test_ctrl_c_in_join_stops_all_branches(held):
     ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         program.run(backend=held)
-    assert all(r.aborted for r in held.requests if r.call.purpose == "gen")
+    assert all(r.aborted for r in held.calls if r.purpose == "gen")
 
 
 def test_ctrl_c_in_run_batch(held):
@@ -119,8 +119,8 @@ def test_ctrl_c_in_run_batch(held):
     with pytest.raises(KeyboardInterrupt):
         program.run_batch([{"i": i} for i in range(5)], backend=held, num_threads=2)
     time.sleep(0.3)
-    assert all(r.aborted for r in held.requests)
-    assert len(held.requests) == 2
+    assert all(r.aborted for r in held.calls)
+    assert len(held.calls) == 2
     assert held.kinds()[-1] == "run_ended"
 
 
@@ -138,7 +138,7 @@ def test_ctrl_c_in_an_inner_program_stops_the_outer_run(held):
     ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         outer.run(backend=held)
-    assert [r.aborted for r in held.requests] == [True, True]
+    assert [r.aborted for r in held.calls] == [True, True]
 
 
 def test_ctrl_c_while_a_request_is_being_sent():

@@ -303,3 +303,15 @@ def test_the_samplers_mistakes_are_told_on_gens_line():
         sgl.gen("z", presence_penalty=5)
     with pytest.raises(ValueError, match="stop_regex: "):
         sgl.gen("z", stop_regex="a*")
+
+
+def test_a_regex_with_unicode_properties(engine):
+    @sgl.function
+    def program(s):
+        s += "Name: " + sgl.gen("name", regex=r"\p{Lu}\p{Ll}{2,5}", max_tokens=10)
+
+    name = program.run(backend=engine)["name"]
+    assert name[0].isupper()
+    assert 3 <= len(name) <= 6
+    with pytest.raises(ConstraintError, match=r"unknown property \\p\{Foo\} at position 1"):
+        sgl.gen("x", regex=r"a\p{Foo}")

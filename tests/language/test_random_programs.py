@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedBackend
 
 import sglnb.language as sgl
 from sglnb.errors import RequestAborted
+from sglnb.language.backend import as_backend
+from sglnb.testing import ScriptedBackend
 
 NAMES = st.sampled_from("abc")
 
@@ -122,14 +124,34 @@ def do(s, program):
                     group.join(mode)
 
 
-@pytest.mark.parametrize("mode", ["inline", "thread"])
+class Blocking(sgl.BaseBackend):
+    """Answers from several threads at once, after a while."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.chat_template = sgl.RoleTemplate(
+            "plain",
+            role_prefix_and_suffix={r: (f"{r}:\n", "\n\n") for r in ("user", "assistant")},
+        )
+        self.rng = random.Random(seed)
+
+    def generate(self, s, sampling_params):
+        time.sleep(self.rng.random() * 0.004)
+        return answer(s.text_), {}
+
+
+def make_backend(mode, seed):
+    if mode == "blocking":
+        return Blocking(seed)
+    rng = random.Random(seed)
+    return ScriptedBackend(answer, mode=mode, delay=lambda request: rng.random() * 0.004)
+
+
+@pytest.mark.parametrize("mode", ["inline", "thread", "blocking"])
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs(2), seed=st.integers(0, 99))
 def test_a_program_means_what_it_says(mode, program, seed):
-    rng = random.Random(seed)
-    backend = ScriptedBackend(
-        lambda prompt, call: answer(prompt), mode=mode, delay=lambda call: rng.random() * 0.004
-    )
+    backend = make_backend(mode, seed)
     expected = Sequential()
     expected.run(program)
     s = sgl.start_state(backend)
@@ -139,21 +161,17 @@ def test_a_program_means_what_it_says(mode, program, seed):
     assert s.variables == expected.variables
     assert s.error() is None
     assert sgl.wait_run(s, 10)
-    kinds = backend.kinds()
+    kinds = [event.kind for event in as_backend(backend).events]
     assert kinds.count("state_started") == kinds.count("state_ended")
     assert kinds[-1] == "run_ended"
     assert kinds.count("run_ended") == 1
 
 
+@pytest.mark.parametrize("mode", ["thread", "blocking"])
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs(2), after=st.floats(0, 0.02), seed=st.integers(0, 99))
-def test_a_program_that_is_stopped_anywhere_comes_to_rest_and_goes_on(program, after, seed):
-    rng = random.Random(seed)
-    backend = ScriptedBackend(
-        lambda prompt, call: answer(prompt),
-        mode="thread",
-        delay=lambda call: rng.random() * 0.004,
-    )
+def test_a_program_that_is_stopped_anywhere_comes_to_rest_and_goes_on(mode, program, after, seed):
+    backend = make_backend(mode, seed)
     s = sgl.start_state(backend)
     stop = threading.Timer(after, s.abort)
     stop.start()

@@ -77,7 +77,6 @@ def test_the_cell_number_follows(run):
         ("x = 1\nfiles = !ls\n", 3, "plain Python"),
         ("x = 1\n%time x\n", 3, "plain Python"),
         ("print?\n", 2, "plain Python"),
-        ("x = 1\nawait x\n", 3, "await cannot be used at the top"),
         ("return 3\n", 2, "outside function"),
     ],
 )

@@ -63,7 +63,7 @@ def test_choices_are_taken_whole(engine):
 
 def test_a_jump_respects_budget_and_stop(engine):
     params = {"temperature": 0, "regex": "abcdef ghijk lmnop"}
-    cut = engine.generate(PROMPT, params | {"max_new_tokens": 3})
+    cut = engine.generate(PROMPT, params | {"max_new_tokens": 3, "on_budget": "cut"})
     assert len(cut["output_ids"]) == 3
     assert cut["meta_info"]["finish_reason"]["type"] == "length"
     assert engine.generate(PROMPT, params | {"stop": "gh"})["text"] == "abcdef "

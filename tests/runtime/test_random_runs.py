@@ -51,6 +51,7 @@ def random_request(rng: random.Random, words: int, earlier: list[str]) -> tuple[
         params |= {"temperature": 1.3, "seed": rng.randint(0, 9), "top_p": rng.choice([1.0, 0.9])}
     if rng.random() < 0.3:
         params["regex"] = rng.choice(REGEXES)
+        params["on_budget"] = "cut"  # also where no text fits in max_new_tokens
         params["jump_forward"] = rng.random() < 0.7
     if rng.random() < 0.2:
         params["stop"] = rng.choice(["a", "e ", "the"])

@@ -1,34 +1,44 @@
 """What the engine knows of a constraint: one compiled object, one cursor per request.
 
 The engine never asks what kind of constraint it holds. A regular constraint is ours
-(``fsm.py``); a grammar or a JSON schema only has to bring these two classes.
+(``fsm.py``), a grammar or a JSON schema is llguidance's (``llg.py``).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from sglnb.runtime.constraints.graph import Graphs
+    from sglnb.runtime.constraints.spelling import Spelling
 
 
 class Constraint(ABC):
     """A compiled constraint: immutable, shared by every request that uses it.
 
     Attributes:
-        kind: what the user wrote: ``"regex"`` or ``"choices"``.
-        source: the regex, or the choices as a JSON list.
-        n_states: number of automaton states.
+        kind: what the user wrote: ``"regex"``, ``"choices"``, ``"json_schema"``, ``"type"``,
+            ``"grammar"``, ``"ebnf"``, ``"tools"`` or ``"expression"``.
+        source: the regex or the grammar, the choices or the schema as JSON, the type's name, the
+            tools, the type and the names of an expression.
+        n_states: number of automaton states; None where there are none to count.
         compile_ms: how long the compilation took, in milliseconds.
+        min_tokens: no text that satisfies it has fewer tokens; a lower bound.
+        spelling: texts as the tokenizer writes them.
+        warnings: what is not enforced while the text is written (``lenient=True``), in words;
+            :meth:`check` finds it in the finished text.
     """
 
     kind: str
     source: str
-    n_states: int
+    n_states: int | None
     compile_ms: float
+    spelling: Spelling
+    min_tokens: int = 0
+    warnings: tuple[str, ...] = ()
 
     @abstractmethod
     def start(self) -> Cursor:
@@ -40,8 +50,31 @@ class Constraint(ABC):
         in the tokenizer's own encoding, with the end of the text allowed after it."""
 
     @abstractmethod
-    def graph(self) -> Graphs:
-        """The automaton to draw, plain and compressed."""
+    def graph(self) -> Graphs | None:
+        """The automaton to draw, plain and compressed; None where there is none (a grammar's
+        parser makes its states as it goes)."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory that it takes now, about; masks are added while it is used."""
+
+    @abstractmethod
+    def at_least(self, budget: int) -> int:
+        """No text that satisfies it has fewer tokens. Over ``budget`` if no text fits in that many,
+        as far as it is known."""
+
+    @abstractmethod
+    def closer(self, budget: int) -> Closer | None:
+        """What keeps a legal end within ``budget`` tokens; None if no such end is known."""
+
+    def check(self, text: str) -> None:
+        """Look for what was not enforced in a finished ``text``.
+
+        Raises:
+            ConstraintError: the text breaks it.
+        """
+        return
 
 
 class Cursor(ABC):
@@ -120,5 +153,35 @@ class Cursor(ABC):
 
     @property
     @abstractmethod
-    def state(self) -> int:
-        """Number of the automaton state, as in :meth:`Constraint.graph`."""
+    def state(self) -> int | None:
+        """Number of the automaton state, as in :meth:`Constraint.graph`; None without one."""
+
+
+class Closer(ABC):
+    """Keeps a legal end in reach of one request, as late as can be. ``left`` is always the number
+    of tokens that may still come."""
+
+    def legal(self, cursor: Cursor, left: int) -> Mask | None:
+        """The tokens that leave an end in reach; None: all that the cursor allows, or this closer
+        only looks when a token was taken."""
+        return None
+
+    @abstractmethod
+    def keeps(self, cursor: Cursor, token: int, left: int) -> bool:
+        """Whether an end is in reach from ``cursor``, which has just taken ``token``. If not, it
+        has to be taken back, for :meth:`legal` or :meth:`way`."""
+
+    def way(self, left: int) -> list[int]:
+        """Tokens to write now instead of asking the model; empty: ask it."""
+        return []
+
+    def instead(self) -> list[int]:
+        """The token to write in place of one that :meth:`keeps` refused; empty: there is none."""
+        return []
+
+
+class Mask(NamedTuple):
+    """Legal tokens as packed bits, and how many they are."""
+
+    words: np.ndarray
+    count: int

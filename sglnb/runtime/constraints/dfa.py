@@ -161,6 +161,14 @@ class DFA:
         char = self.alphabet.single[c]
         return None if char is None else (char, target)
 
+    @cached_property
+    def nbytes(self) -> int:
+        """Memory that it takes, about: a Python dict for each state, and the tables of it."""
+        edges = sum(map(len, self.rows))
+        entries = (len(self.rows) + 1) * (len(self.alphabet) + 1)
+        dense = 4 * entries if entries <= _DENSE_ENTRIES else 0
+        return 232 * len(self.rows) + (50 + 12) * edges + dense
+
     def live_classes(self, states: np.ndarray) -> np.ndarray:
         """Whether each class leads on from each of ``states``, bool (states, classes)."""
         out = np.zeros((len(states), len(self.alphabet)), dtype=bool)

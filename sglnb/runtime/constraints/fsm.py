@@ -6,14 +6,14 @@ from functools import cached_property
 
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint, Cursor
+from sglnb.runtime.constraints.closing import FSMCloser
 from sglnb.runtime.constraints.dfa import DFA
+from sglnb.runtime.constraints.distance import Best, Bounds, Distances, Place, Spelled
 from sglnb.runtime.constraints.graph import Graphs, draw
 from sglnb.runtime.constraints.jump import JumpForward
 from sglnb.runtime.constraints.masks import Mask, TokenMasks
 from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 from sglnb.runtime.tokenizer import Tokenizer
-
-_MAX_TOKEN_STATES = 5_000
 
 
 class FSMConstraint(Constraint):
@@ -34,8 +34,13 @@ class FSMConstraint(Constraint):
         self.vocabulary = vocabulary
         self.masks = TokenMasks(vocabulary, dfa)
         self.jump = JumpForward(self.masks, dfa, vocabulary, tokenizer)
+        self.spelling = self.jump.spelling
         if not vocabulary.has_all_bytes:
-            self.masks.live = self._live_states()
+            self.masks.live = self._live_places()
+
+    @cached_property
+    def _distances(self) -> Distances:
+        return Bounds(self.dfa, self.vocabulary)
 
     def start(self) -> FSMCursor:
         return FSMCursor(self)
@@ -83,41 +88,56 @@ class FSMConstraint(Constraint):
             return None
         return at, cut.tail
 
-    def _live_states(self) -> set[tuple[int, bytes]]:
-        """The states that can finish, for a vocabulary that lacks some bytes.
+    def _live_places(self) -> set[Place]:
+        """The places that can finish, for a vocabulary that lacks some bytes.
 
         With all 256 bytes every state of a trimmed automaton can; without them a text may be
         legal and yet not spellable, so the tokens themselves are followed.
         """
-        sources: dict[tuple[int, bytes], set[tuple[int, bytes]]] = {(0, b""): set()}
-        queue = [(0, b"")]
-        for here in queue:
-            if len(queue) > _MAX_TOKEN_STATES:
-                raise ConstraintError(
-                    f"{self.kind}: this tokenizer cannot spell every text, and the automaton "
-                    "is too large to tell whether one that it can spell is left"
-                )
-            for landing in self.masks.landings(*here):
-                pairs = zip(landing.states.tolist(), landing.tails.tolist(), strict=True)
-                for state, tail in set(pairs):
-                    begun = tail if isinstance(tail, bytes) else self.vocabulary.tails[tail]
-                    there = (state, begun)
-                    if there not in sources:
-                        sources[there] = set()
-                        queue.append(there)
-                    sources[there].add(here)
-        live = {(q, begun) for q, begun in queue if not begun and q in self.dfa.final}
-        stack = list(live)
-        while stack:
-            for here in sources[stack.pop()] - live:
-                live.add(here)
-                stack.append(here)
-        if (0, b"") not in live:
+        try:
+            self._distances = Spelled(self.masks, self.dfa, self.vocabulary)
+        except OverflowError:
+            raise ConstraintError(
+                f"{self.kind}: this tokenizer cannot spell every text, and the automaton "
+                "is too large to tell whether one that it can spell is left"
+            ) from None
+        if (0, b"") not in self._distances.known:
             raise ConstraintError(
                 f"{self.kind}: the tokenizer cannot spell any text that matches; it lacks some "
                 "of the characters"
             )
-        return live
+        return set(self._distances.known)
+
+    # -- the budget ------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        masks = self.masks.nbytes + (self._closer.nbytes if "_closer" in vars(self) else 0)
+        return masks + self.dfa.nbytes + self.jump.nbytes
+
+    def at_least(self, budget: int) -> int:
+        if budget < self.min_tokens or self._distances.of(0, b"") <= budget:
+            return self.min_tokens
+        if isinstance(self._distances, Spelled):
+            return self._distances.of(0, b"")
+        return self.min_tokens if self._best is None else self._best.least
+
+    def closer(self, budget: int) -> FSMCloser | None:
+        closer = self._closer
+        return closer if closer.distances.of(0, b"") <= budget else None
+
+    @cached_property
+    def _closer(self) -> FSMCloser:
+        return FSMCloser(self.masks, self._best or self._distances)
+
+    @cached_property
+    def _best(self) -> Best | None:
+        if isinstance(self._distances, Spelled):
+            return None
+        try:
+            return Best(self.dfa, self.vocabulary, self.masks)
+        except OverflowError:
+            return None
 
 
 class FSMCursor(Cursor):
@@ -203,3 +223,13 @@ class FSMCursor(Cursor):
     @property
     def state(self) -> int:
         return self._state
+
+    @property
+    def place(self) -> Place:
+        """The automaton state, and the bytes of a character that the last token began."""
+        return self._state, self._pending
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of the text was taken."""
+        return self._ended

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.masks import TokenMasks
+from sglnb.runtime.constraints.spelling import RECENT, Spelling, common_prefix
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 from sglnb.runtime.tokenizer import Tokenizer
 
-_RECENT = 8
-"""How many recent tokens can change the encoding of what follows them, at most."""
 _MAX_TEXT = 2_000
 _MAX_CACHED = 4_096
-_ANCHOR = "\n"
 _COMMON = 'e1 a."\n中'
 _MAX_SAMPLES = 8
 _SAMPLE_LENGTH = 6
@@ -33,12 +31,17 @@ class JumpForward:
         self._masks = masks
         self._dfa = dfa
         self._vocabulary = vocabulary
-        self._tokenizer = tokenizer
+        self.spelling = Spelling(vocabulary, tokenizer)
+        self.spell = self.spelling.spell
         self._texts: dict[int, tuple[str, int]] = {}
         self._stable: dict[int, int] = {}
         self._sampled: dict[int, list[str]] = {}
         self._tokens: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        self._anchored = vocabulary.adds_space
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the answers kept take, about."""
+        return 500 * (len(self._tokens) + len(self._sampled) + len(self._texts))
 
     # -- the text --------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ class JumpForward:
         """
         if not self.text(state):
             return []
-        recent = tuple(recent_ids[-_RECENT:])
+        recent = tuple(recent_ids[-RECENT:])
         known = self._tokens.get((state, recent))
         if known is None:
             known = self._encode_stable(state, recent)
@@ -78,16 +81,16 @@ class JumpForward:
 
     def _encode_stable(self, state: int, recent: tuple[int, ...]) -> list[int]:
         text, landing = self._chain(state)
-        before = self._text_of(recent)
+        before = self.spelling.text_of(recent)
         limit = len(text[: self._stable_length(state, before)].encode())
         if not limit:
             return []
-        ids = self._continue(before, text)
+        ids = self.spelling.after(before, text)
         if ids is None:
             before = ""
-            ids = self._continue(before, text) or []
+            ids = self.spelling.after(before, text) or []
         for sample in self._samples(landing):
-            ids = _common_prefix(ids, self._continue(before, text + sample) or [])
+            ids = common_prefix(ids, self.spelling.after(before, text + sample) or [])
         raw = text.encode()
         out: list[int] = []
         whole = spelled = 0  # tokens and bytes; ``whole`` ends at a whole character
@@ -111,51 +114,6 @@ class JumpForward:
         for _ in range(n_chars):
             (state,) = self._dfa.rows[state].values()
         return (state, b"") in self._masks.live
-
-    def _text_of(self, recent: tuple[int, ...]) -> str:
-        """The text of the recent tokens, from the last special token or broken character."""
-        raw = b""
-        table = self._tokenizer.token_bytes
-        for token in reversed(recent):
-            piece = table[token] if 0 <= token < len(table) else None
-            if piece is None:
-                break
-            raw = piece + raw
-        while raw and raw[0] & 0xC0 == 0x80:
-            raw = raw[1:]
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return ""
-
-    def _continue(self, before: str, text: str) -> list[int] | None:
-        """Canonical ids of ``text`` after ``before``; None if a token spans the seam, or if
-        the tokenizer does not keep the text as it is."""
-        anchor = _ANCHOR if self._anchored else ""
-        ids = self._tokenizer.encode_plain(anchor + before + text)
-        table = self._tokenizer.token_bytes
-        left = len(text.encode())
-        at = len(ids)
-        while at and left > 0:
-            at -= 1
-            piece = table[ids[at]]
-            if piece is None:  # text that reads like a special token
-                return None
-            left -= len(piece)
-        tail = b"".join(table[i] for i in ids[at:]) if left == 0 else b""
-        return ids[at:] if tail == text.encode() else None
-
-    def spell(self, text: str) -> list[int]:
-        """Canonical ids of ``text`` where a text begins; one token per byte if the tokenizer
-        would change it. -1 stands for a byte that it has no token for."""
-        try:
-            raw = text.encode()
-        except UnicodeEncodeError:
-            return [-1]
-        ids = self._continue("", text)
-        if ids is not None and all(self._vocabulary.cuts[i] is not None for i in ids):
-            return ids
-        return [self._vocabulary.byte_token.get(byte, -1) for byte in raw]
 
     # -- what to hold back -----------------------------------------------------------------
 
@@ -215,12 +173,3 @@ class JumpForward:
             if node is not None and self._masks.any_below(node, landing):
                 return True
         return False
-
-
-def _common_prefix(a: list[int], b: list[int]) -> list[int]:
-    same = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        same += 1
-    return a[:same]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sglnb.runtime.constraints.base import Mask
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.vocabulary import Vocabulary, ranges, utf8_span
 
@@ -21,13 +22,6 @@ _MAX_CACHE_BYTES = 64 << 20
 
 _DENSE = 6
 """A node more in a list of children costs as much as this many in a flat array."""
-
-
-class Mask(NamedTuple):
-    """Legal tokens as packed bits, and how many they are."""
-
-    words: np.ndarray
-    count: int
 
 
 class Landing(NamedTuple):
@@ -73,24 +67,36 @@ class TokenMasks:
     @property
     def nbytes(self) -> int:
         """Memory that the masks take. Equal masks are stored once."""
-        return len(self._shared) * (4 * -(-self._vocabulary.size // 32))
+        return len(self._shared) * self.mask_bytes
+
+    @property
+    def mask_bytes(self) -> int:
+        """Memory of one mask."""
+        return 4 * -(-self._vocabulary.size // 32)
 
     def _compute(self, state: int, pending: bytes) -> Mask:
-        legal = np.zeros(-(-self._vocabulary.size // 32) * 32, dtype=bool)
+        legal = self.nothing()
         for landing in self.landings(state, pending):
             legal[self._only_live(landing)] = True
-        if state in self._dfa.final and not pending:
-            legal[self._vocabulary.eos_ids] = True
-        return self._pack(legal)
+        return self.pack(legal, ends=self.is_end(state, pending))
+
+    def is_end(self, state: int, pending: bytes) -> bool:
+        """Whether a text may end there."""
+        return state in self._dfa.final and not pending
 
     @cached_property
     def only_eos(self) -> Mask:
         """The mask after the end: the end again."""
-        legal = np.zeros(-(-self._vocabulary.size // 32) * 32, dtype=bool)
-        legal[self._vocabulary.eos_ids] = True
-        return self._pack(legal)
+        return self.pack(self.nothing(), ends=True)
 
-    def _pack(self, legal: np.ndarray) -> Mask:
+    def nothing(self) -> np.ndarray:
+        """A mask without tokens, not packed yet."""
+        return np.zeros(-(-self._vocabulary.size // 32) * 32, dtype=bool)
+
+    def pack(self, legal: np.ndarray, ends: bool) -> Mask:
+        """A mask of ``legal``, and of the end of the text where that is legal too."""
+        if ends:
+            legal[self._vocabulary.eos_ids] = True
         packed = np.packbits(legal, bitorder="little").tobytes()
         words = self._shared.setdefault(packed, np.frombuffer(packed, dtype="<i4"))  # read-only
         return Mask(words, int(np.count_nonzero(legal)))

@@ -7,6 +7,8 @@ cannot do (look around, refer back, commit to a greedy match) is refused by name
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from re import _parser as parser
 from typing import Any
@@ -115,12 +117,26 @@ def parse_regex(source: str) -> Node:
     Raises:
         ConstraintError: not a regex, or it uses what no finite automaton can do.
     """
-    properties = None
-    try:
-        properties = Properties(source)
+    with _told(source) as properties:
         tree = parser.parse(properties.source)
         lowering = _Lowering(source, properties, tree.state.flags)
         return lowering.drop_anchors(lowering.sequence(tree, tree.state.flags), True, True)
+
+
+def check_regex(source: str) -> None:
+    """ConstraintError if ``source`` is no regex. It may still use what only another engine than
+    ours can do."""
+    with _told(source) as properties:
+        parser.parse(properties.source)
+
+
+@contextmanager
+def _told(source: str) -> Iterator[Properties]:
+    """The properties of ``source``; what the parser says of it is told with its place."""
+    properties = None
+    try:
+        properties = Properties(source)
+        yield properties
     except re.error as error:
         at = error.pos
         if at is not None and properties is not None:

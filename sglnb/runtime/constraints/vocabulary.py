@@ -197,6 +197,13 @@ class Vocabulary:
         return first + at if at < len(row) and row[at] == number else None
 
     @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest legal token."""
+        cuts = (cut for cut in self.cuts if cut is not None)
+        sizes = (len(cut.lead) + len(cut.chars.encode()) + len(cut.tail) for cut in cuts)
+        return max(sizes, default=1)
+
+    @cached_property
     def byte_token(self) -> dict[int, int]:
         """A token for each byte that has one alone."""
         out = {}

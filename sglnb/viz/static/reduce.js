@@ -101,8 +101,8 @@ const HEADER_STEPS = {
   tokens(header, event) {
     const c = header.counts[event.rid];
     if (!c) return;
-    const n = event.ids.length;
-    const forced = event.how === "forced" ? n : 0;
+    const n = event.ids.length - (event.replaced ?? 0);
+    const forced = event.how === "forced" ? event.ids.length : 0;
     replaceCounts(header, event.rid, [c[0], c[1], c[2] + n, c[3] + forced]);
     if (header.first === null) header.first = event.t;
   },
@@ -289,6 +289,7 @@ const TOKEN_STEPS = {
     if (!request || request.purpose !== "gen") return;
     const row = view.rows[request.row];
     if (row.rid !== event.rid) return;
+    if (event.replaced) row.tokens.splice(-event.replaced);
     event.ids.forEach((id, i) => {
       row.tokens.push({
         id, piece: event.pieces[i], kind: event.how, name: request.name,
@@ -512,7 +513,7 @@ const BRANCH_STEPS = {
     const bar = view.bars[event.rid];
     if (!bar) return;
     if (bar.first === null) bar.first = event.t;
-    bar.tokens += event.ids.length;
+    bar.tokens += event.ids.length - (event.replaced ?? 0);
     if (event.how === "forced") bar.forced += event.ids.length;
   },
   request_finished(view, event) {

@@ -224,6 +224,8 @@ export const KIND_WORDS = {
   prompt: "prompt",
   sampled: "sampled",
   forced: "forced by the constraint",
+  closing: "written to end in time: max_tokens ran out",
+  retokenized: "other tokens for text that was there",
   select: "chosen by select",
 };
 

@@ -47,6 +47,10 @@ const WIRE_READERS = {
       .map((items) => items.map(([piece, id, lp, ok]) => [piece, id, lp, ok !== 0]));
     [event.fsm_before, event.fsm_after] = wire.fsm ?? [null, null];
     const sequence = sequences.get(event.rid);
+    if (event.replaced) {
+      sequence?.ids.splice(-event.replaced);
+      sequence?.pieces.splice(-event.replaced);
+    }
     sequence?.ids.push(...event.ids);
     sequence?.pieces.push(...event.pieces);
     delete event.lp;

@@ -1,0 +1,122 @@
+"""A tokenizer as llguidance sees it."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cached_property
+
+import llguidance
+import numpy as np
+
+from sglnb.runtime.constraints.spelling import Spelling
+from sglnb.runtime.constraints.vocabulary import Vocabulary
+from sglnb.runtime.tokenizer import Tokenizer
+
+
+class LLGVocabulary:
+    """llguidance's view of one tokenizer: the legal tokens as bytes, special ones by name."""
+
+    def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary):
+        self.base = vocabulary
+        self.spelling = Spelling(vocabulary, tokenizer)
+        size = vocabulary.size
+        # It wants an end of text; a tokenizer without one gets an id past its own.
+        self.eos_ids = vocabulary.eos_ids or [size]
+        wrapper = llguidance.TokenizerWrapper(_Tokens(tokenizer, self))
+        self.tokenizer = llguidance.LLTokenizer(
+            wrapper, n_vocab=max(size, *(i + 1 for i in self.eos_ids)), eos_token=self.eos_ids
+        )
+        self.only_eos = self._pack(vocabulary.eos_ids)
+        self._known = self._pack(range(size))
+
+    def _pack(self, ids) -> np.ndarray:
+        bits = np.zeros(-(-self.base.size // 32) * 32, dtype=bool)
+        bits[list(ids)] = True
+        return np.frombuffer(np.packbits(bits, bitorder="little").tobytes(), dtype="<i4")
+
+    def words(self, mask: bytes) -> np.ndarray:
+        """A mask of llguidance in our own length: nothing past the vocabulary."""
+        return np.frombuffer(mask, dtype="<i4", count=len(self._known)) & self._known
+
+    @cached_property
+    def between(self) -> np.ndarray:
+        """Tokens that often close what is open, or are the least that can stand for a value, the
+        most useful first."""
+        closing = ["]}]", "]}}", "}}}", "]]]", "]}", "}]", "}}", "]]", "}", "]", ")", ">"]
+        values = ["0", '""', "1", "''", "{}", "[]"]
+        others = [";", ".", ",", ":", "=", "-", "/", "'", '"', "{", "[", "(", "<", " ", "\n"]
+        return self._ids([*closing, *values, *others])
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """The same where the text is free, as inside a string: what closes it, then some words,
+        the longest first, for there may be a least length."""
+        words = {}
+        for raw in sorted(self._by_bytes):
+            if len(raw) <= 8 and raw.isalpha() and raw.islower() and raw.isascii():
+                words.setdefault(len(raw), raw.decode())
+        closing = ['"}}}', '"}]}', '"]}}', '"}}', '"}]', '"]}', '"]]', '"}', '"]', '"']
+        long, *others = (words[n] for n in sorted(words, reverse=True)) if words else ("a",)
+        return self._ids([*closing, long, "'", *others])
+
+    def _ids(self, texts: list[str]) -> np.ndarray:
+        known = self._by_bytes
+        return np.array([known[t.encode()] for t in texts if t.encode() in known], dtype=np.int64)
+
+    @cached_property
+    def letter(self) -> int:
+        """A token that is legal where text is free; -1 if there is none."""
+        return self._by_bytes.get(b"a", -1)
+
+    def longest_prefix(self, text: bytes) -> int | None:
+        """The longest token that ``text`` begins with."""
+        for n in range(min(len(text), self.base.longest), 0, -1):
+            token = self._by_bytes.get(text[:n])
+            if token is not None:
+                return token
+        return None
+
+    @cached_property
+    def _by_bytes(self) -> dict[bytes, int]:
+        return {raw: i for i, raw in reversed(list(enumerate(self._raw))) if raw}
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Bytes of each token."""
+        return np.array([len(raw) for raw in self._raw], dtype=np.int64)
+
+    @property
+    def _raw(self) -> list[bytes]:
+        """Bytes of each token that may stand in a text, b"" for the others."""
+        cuts = self.base.cuts
+        return [b"" if c is None else c.lead + c.chars.encode() + c.tail for c in cuts]
+
+
+class _Tokens:
+    """What llguidance asks of a tokenizer. It holds the real one weakly: the two know each
+    other, and what llguidance holds is out of the garbage collector's sight."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, llg: LLGVocabulary):
+        vocabulary, table = llg.base, tokenizer.token_bytes
+        self.eos_token_id = llg.eos_ids[0]
+        self.tokens = [
+            b"" if cut is None else raw for cut, raw in zip(vocabulary.cuts, table, strict=True)
+        ]
+        self.special_token_ids = []
+        for i, (raw, piece) in enumerate(zip(table, tokenizer.pieces, strict=True)):
+            if raw is None and piece != f"<unused {i}>":
+                self.tokens[i] = piece.encode()
+                self.special_token_ids.append(i)
+        if llg.eos_ids[0] == vocabulary.size:
+            self.tokens.append(b"<end of text>")
+            self.special_token_ids.append(vocabulary.size)
+        self._spelling = weakref.ref(llg.spelling)
+
+    def __call__(self, text: bytes) -> list[int]:
+        spelling = self._spelling()
+        ids = [] if spelling is None else spelling.spell(text.decode())
+        if -1 in ids:
+            raise ValueError("the tokenizer has no token for some bytes of the text")
+        return ids

@@ -1,0 +1,64 @@
+"""The whole of JSON Schema on finished texts, by the jsonschema library.
+
+It is imported when it is first needed: that takes longer than the rest of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+from sglnb.errors import ConstraintError
+from sglnb.runtime.constraints.schema_walk import json_path
+
+
+def check_schema(schema: Any) -> None:
+    """Raise ConstraintError if ``schema`` is no JSON Schema."""
+    from jsonschema.exceptions import SchemaError
+
+    if not isinstance(schema, (dict, bool)):
+        raise ConstraintError(f"a schema is a JSON object, got {type(schema).__name__}")
+    dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
+    if not isinstance(dialect, str):
+        raise ConstraintError(f"no JSON Schema at $.$schema: {dialect!r:.100} is no string")
+    try:
+        _validator_class(schema).check_schema(schema)
+    except SchemaError as error:
+        where = json_path(tuple(map(str, error.absolute_path)))
+        raise ConstraintError(f"no JSON Schema at {where}: {error.message[:300]}") from None
+
+
+def check_text(source: str, text: str) -> None:
+    """Raise ConstraintError if ``text`` is no JSON or breaks the schema ``source`` (as JSON)."""
+    from jsonschema.exceptions import best_match
+
+    try:
+        instance = json.loads(text)
+    except ValueError as error:
+        raise ConstraintError(f"the text is no JSON ({error}): {text[:200]!r}") from None
+    try:
+        error = best_match(_validator(source).iter_errors(instance))
+    except re.error as wrong:
+        raise ConstraintError(f"the schema has a pattern that is no regex: {wrong}") from None
+    if error is not None:
+        where = json_path(tuple(map(str, error.absolute_path)))
+        raise ConstraintError(
+            f"the text breaks its schema at {where}: {error.message[:300]} "
+            f"({error.validator} could not be enforced while it was written)"
+        )
+
+
+@lru_cache(maxsize=128)
+def _validator(source: str) -> Any:
+    schema = json.loads(source)
+    kind = _validator_class(schema)
+    return kind(schema, format_checker=kind.FORMAT_CHECKER)
+
+
+def _validator_class(schema: Any) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    return validator_for(schema, default=Draft202012Validator)

@@ -1,0 +1,176 @@
+"""Texts end legally before their tokens run out, and as late as can be."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+
+import jsonschema
+import pytest
+from constraint_tools import CHARACTER, regexes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sglnb.errors import ConstraintError
+from sglnb.runtime.constraints import compile_constraint
+from sglnb.runtime.constraints.distance import FAR, Best, Bounds, Spelled
+
+CASES = [
+    r"[a-z]{3,9}",
+    r'\{"name": "[\w ]{1,16}", "age": [0-9]{1,3}\}',
+    r"(yes|no|a longer answer that takes many tokens)",
+    r"(caf|th)é(日本|日中)語{1,3}",
+    r"(ab|cd){4,20}\.",
+    r"\w+@\w+\.(com|org)",
+]
+
+
+def walk(constraint, budget: int, rng: random.Random, *, jump: bool = False) -> list[int] | None:
+    """A text of a model that chooses at random, closed in time; None if none fits."""
+    closer = constraint.closer(budget)
+    if closer is None:
+        return None
+    cursor, ids = constraint.start(), []
+
+    def take(token: int) -> bool:
+        cursor.advance(token)
+        if not closer.keeps(cursor, token, budget - len(ids) - 1):
+            cursor.rollback(1)
+            return False
+        ids.append(token)
+        return True
+
+    while len(ids) < budget and not cursor.done:
+        forced = cursor.forced_tokens(ids)[: budget - len(ids)] if jump else []
+        if forced and take(forced[0]):
+            continue
+        way = closer.way(budget - len(ids))
+        if way:
+            assert take(way[0])
+            continue
+        mask = closer.legal(cursor, budget - len(ids))
+        words = cursor.allowed() if mask is None else mask.words
+        legal = [i for i in range(32 * len(words)) if words[i >> 5] >> (i & 31) & 1]
+        if not take(rng.choice(legal)):
+            assert take(closer.instead()[0])
+    eos = cursor_eos(constraint)
+    return [i for i in ids if i not in eos] if cursor.is_final else pytest.fail("no legal end")
+
+
+def cursor_eos(constraint) -> set[int]:
+    vocabulary = constraint.vocabulary
+    return set(getattr(vocabulary, "base", vocabulary).eos_ids)
+
+
+@pytest.mark.parametrize("jump", [False, True])
+@pytest.mark.parametrize("regex", CASES)
+def test_a_random_writer_always_ends_in_time(tokenizer, regex: str, jump: bool):
+    constraint = compile_constraint(regex=regex, tokenizer=tokenizer)
+    rng = random.Random(regex)
+    least = next(n for n in range(1, 60) if constraint.closer(n))
+    for budget in (least, least + 1, least + rng.randint(2, 30)):
+        ids = walk(constraint, budget, rng, jump=jump)
+        assert len(ids) <= budget
+        assert re.fullmatch(regex, tokenizer.to_bytes(ids).decode())
+
+
+@settings(max_examples=60, deadline=None)
+@given(regexes, st.integers(0, 2**32))
+def test_bounds_are_reachable_and_no_token_is_lost(tiny, regex: str, seed: int):
+    try:
+        constraint = compile_constraint(regex=regex, tokenizer=tiny)
+        exact = Spelled(constraint.masks, constraint.dfa, constraint.vocabulary)
+    except (ConstraintError, OverflowError):
+        return
+    bounds = Bounds(constraint.dfa, constraint.vocabulary)
+    best = Best(constraint.dfa, constraint.vocabulary, constraint.masks)
+    assert best.least <= exact.of(0, b"") <= best.of(0, b"")
+    for (state, begun), tokens in exact.known.items():
+        assert tokens <= best.of(state, begun) <= bounds.of(state, begun) <= bounds.farthest
+    for state in range(len(constraint.dfa)):
+        way, cursor = bounds.way(state), constraint.start()
+        assert len(way) == bounds.of(state, b"")
+        cursor._state = state
+        cursor.advance_many(way)
+        assert cursor.is_final
+    assert constraint.at_least(0) <= constraint.at_least(best.least) <= best.least
+    assert not best.least or constraint.at_least(best.least - 1) >= min(1, best.least)
+    least = best.of(0, b"")
+    rng = random.Random(seed)
+    for budget in {least, least + rng.randint(0, 6)} - {0}:
+        ids = walk(constraint, budget, rng, jump=rng.random() < 0.5)
+        text = tiny.to_bytes(ids).decode()
+        assert len(ids) <= budget
+        assert constraint.dfa.matches(text)
+
+
+def test_the_bounds_are_nearly_exact(tokenizer):
+    """How much too early a text is closed: on each state of some automata, in tokens."""
+    total = over = 0
+    for regex in CASES:
+        constraint = compile_constraint(regex=regex, tokenizer=tokenizer)
+        bounds = Bounds(constraint.dfa, constraint.vocabulary)
+        best = Best(constraint.dfa, constraint.vocabulary, constraint.masks)
+        if regex.isascii():
+            assert best.of(0, b"") == best.least
+        for state in range(len(constraint.dfa)):
+            total += best.of(state, b"")
+            over += bounds.of(state, b"") - best.of(state, b"")
+    assert 0 <= over <= total / 10
+
+
+def test_the_model_chooses_until_the_end_is_near(tiny):
+    constraint = compile_constraint(regex=r'"[a-z ]{0,60}"', tokenizer=tiny)
+    closer, cursor = constraint.closer(20), constraint.start()
+    assert closer.legal(cursor, 20) is None
+    (quote,) = tiny.encode_plain('"')
+    cursor.advance(quote)
+    assert closer.legal(cursor, 2) is None
+    last = closer.legal(cursor, 1)
+    assert 1 <= last.count <= 2
+    assert last.words[quote >> 5] >> (quote & 31) & 1
+
+
+def test_far_is_far(tiny):
+    constraint = compile_constraint(regex="abc", tokenizer=tiny)
+    exact = Spelled(constraint.masks, constraint.dfa, constraint.vocabulary)
+    assert exact.of(0, b"\xe6") == FAR
+
+
+def test_a_record_at_every_budget(tiny):
+    constraint = compile_constraint(regex=CHARACTER, tokenizer=tiny)
+    least = next(n for n in range(400) if constraint.closer(n))
+    assert least > 50
+    for budget in range(least, least + 12, 3):
+        text = tiny.to_bytes(walk(constraint, budget, random.Random(budget))).decode()
+        assert re.fullmatch(CHARACTER, text)
+
+
+# -- schemas and grammars -------------------------------------------------------------------
+
+SCHEMAS = [
+    {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
+     "required": ["a", "b"]},
+    {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "minItems": 2},
+    {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+    {"type": "string", "pattern": "^[a-z]{2,5}-[0-9]{3}$"},
+    {"type": "string", "format": "date"},
+    {"type": "object", "properties": {"id": {"type": "string", "minLength": 8},
+     "next": {"$ref": "#"}}, "required": ["id"], "additionalProperties": False},
+    {},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("at", range(len(SCHEMAS)))
+def test_json_is_closed_in_time(tokenizer, at: int):
+    schema = SCHEMAS[at]
+    constraint = compile_constraint(json_schema=schema, tokenizer=tokenizer)
+    rng, found = random.Random(at), 0
+    for budget in (1, 2, 4, 8, 13, 24, 40):
+        ids = walk(constraint, budget, rng, jump=rng.random() < 0.5)
+        if ids is not None:
+            found += 1
+            assert len(ids) <= budget
+            jsonschema.validate(json.loads(tokenizer.to_bytes(ids)), schema)
+    assert found >= 3

@@ -1,0 +1,99 @@
+"""Heavy constraints are compiled aside: no one else waits, and one may change one's mind."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from sglnb.errors import ConstraintError, RequestAborted
+from sglnb.runtime import Engine
+from sglnb.runtime.constraints import compile_constraint, compiler
+
+DEEP = iter(range(100))
+
+
+def heavy() -> str:
+    """A regex that takes a second, and another one each time: 2**11 states."""
+    return f"x{next(DEEP)}(a|b)*a(a|b){{10}}"
+
+
+def until(condition, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_submit_returns_and_others_run_meanwhile(engine):
+    seen, regex = engine.events.next_seq, heavy()
+    began = time.monotonic()
+    request = engine.submit("x", {"regex": regex, "max_new_tokens": 60, "on_budget": "close"})
+    assert time.monotonic() - began < 0.4
+    assert not request.done
+    assert engine.metrics()["compiling"] == 1
+    other = engine.generate("y", {"max_new_tokens": 3, "regex": "abc"})
+    assert other["text"] == "abc"
+    assert re.fullmatch(regex, request.result(30).text)
+    assert engine.metrics()["compiling"] == 0
+    engine.check()
+    kinds = [e.kind for e in engine.events.since(seen) if getattr(e, "rid", "") == request.rid]
+    assert kinds[0] == "request_arrived"
+    told = [e for e in engine.events.since(seen) if e.kind == "preparing"]
+    (built,) = [e for e in engine.events.since(seen) if e.kind == "constraint_compiled"
+                and "{10}" in e.source]  # fmt: skip
+    if built.seconds > 0.7:
+        assert told[0].what == f"compiling regex: {regex}"
+        assert told[-1].seconds > 0.5
+
+
+def test_abort_while_it_is_compiled(engine):
+    request = engine.submit("x", {"regex": heavy()})
+    assert not request.done
+    request.abort()
+    with pytest.raises(RequestAborted):
+        request.result(5)
+    by_run = engine.submit("x", {"regex": heavy()}, run="some run")
+    engine.abort(run="some run")
+    with pytest.raises(RequestAborted):
+        by_run.result(5)
+    assert engine.metrics()["compiling"] == 0
+    engine.check()
+
+
+def test_a_mistake_that_shows_late_fails_the_request(engine):
+    request = engine.submit("x", {"regex": heavy(), "max_new_tokens": 2})
+    with pytest.raises(ConstraintError, match="more than max_new_tokens=2"):
+        request.result(30)
+    engine.check()
+
+
+def test_shut_down_while_it_is_compiled():
+    with Engine(kv_tokens=500) as engine:
+        request = engine.submit("x", {"regex": heavy()})
+    with pytest.raises(Exception, match="shut down"):
+        request.result(5)
+
+
+def test_many_at_once_compile_once(engine):
+    seen, regex = engine.events.next_seq, heavy()
+    requests = [engine.submit("x", {"regex": regex, "max_new_tokens": 40}) for _ in range(6)]
+    for request in requests:
+        request.result(60)
+    built = [e for e in engine.events.since(seen) if e.kind == "constraint_compiled"]
+    assert len(built) == 1
+    engine.check()
+
+
+def test_the_cache_is_bounded_by_bytes(engine, monkeypatch):
+    tokenizer = engine.tokenizer
+    monkeypatch.setattr(compiler, "MAX_BYTES", 300_000)
+    for n in range(60):
+        constraint = compile_constraint(regex=f"[a-z]{{{n + 1}}}", tokenizer=tokenizer)
+        constraint.start().allowed()
+    facts = engine.metrics()
+    assert 0 < facts["constraint_bytes"] <= 300_000 + constraint.nbytes
+    assert facts["constraints"] < 60
+    assert compile_constraint(regex="[a-z]{60}", tokenizer=tokenizer) is constraint
+    assert compile_constraint(regex="[a-z]{1}", tokenizer=tokenizer) is not None
