@@ -14,6 +14,7 @@ from ..errors import SglError
 from ..runtime import Engine
 from ..runtime.eviction import EVICTIONS
 from ..runtime.policy import POLICIES
+from ..viz.base import hear_while_busy
 from ..viz.meter import Meter, Rates
 
 EVERY = 0.5
@@ -62,6 +63,9 @@ class Dashboard(w.VBox):
             w.HBox([self._pool, buttons[2], buttons[0], buttons[1], self._life]),
         ]
         super().__init__([self._meter, *rows, self._said])
+        for row in rows:
+            for control in row.children:
+                hear_while_busy(control)
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._work,), name="sglnb-dashboard", daemon=True

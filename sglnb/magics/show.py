@@ -41,7 +41,7 @@ def show_live(run: Run, foreground: bool) -> Live | None:
         foreground=foreground,
         cache=getattr(run.backend, "cache", None),
     )
-    display(view)
+    run.place = display(view, display_id=True)
     return view
 
 

@@ -15,10 +15,12 @@ from .page import iframe_html, to_html
 from .plain import to_text, tree_text
 from .reduce import ViewState, fold, initial, reduce
 from .reduce_tree import initial_tree, reduce_tree
+from .run_svg import run_svg
 from .runlog import run_events
 from .static_html import static_html, tree_static_html
+from .steps_frame import steps_frame
 from .tree_export import tree_dot, tree_svg
-from .tree_page import tree_frame, tree_page
+from .tree_page import folded_tree_frame, tree_frame, tree_page
 
 if TYPE_CHECKING:
     from .tree_view import TreeView
@@ -29,6 +31,7 @@ __all__ = [
     "TreeView",
     "ViewState",
     "fold",
+    "folded_tree_frame",
     "iframe_html",
     "in_notebook",
     "initial",
@@ -36,7 +39,9 @@ __all__ = [
     "reduce",
     "reduce_tree",
     "run_events",
+    "run_svg",
     "static_html",
+    "steps_frame",
     "to_frame",
     "to_html",
     "to_text",

@@ -13,6 +13,16 @@ from .ask import Answers
 logger = logging.getLogger(__name__)
 
 
+def hear_while_busy(widget: Any) -> None:
+    """Let ``widget`` hear its page while a cell runs, where the kernel can do that.
+
+    ipykernel 7.4 answers a comm on the thread that last sent on it; that is one of ours, and the
+    page's messages (Stop, for one) would wait for the cell. Before 7.0 they wait in any case.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda data, default: default
+
+
 class View(anywidget.AnyWidget):
     """A widget that takes messages of its own.
 
@@ -26,10 +36,7 @@ class View(anywidget.AnyWidget):
         """Listen from now on."""
         self._answers = answers
         self.on_msg(self._on_custom)
-        # ipykernel 7.4 answers a comm on the thread that last sent on it, which is ours and
-        # busy; without this, Stop would wait for the cell.
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = lambda data, default: default
+        hear_while_busy(self)
 
     def _on_custom(self, widget: Any, content: Any, buffers: Any) -> None:
         """On whatever thread the kernel chooses: only pass the wish on."""

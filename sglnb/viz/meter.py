@@ -9,6 +9,7 @@ from typing import Any
 import anywidget
 
 from .assets import css, meter_esm
+from .base import hear_while_busy
 
 
 class Rates:
@@ -46,8 +47,7 @@ class Meter(anywidget.AnyWidget):
         self.in_sight = True
         self._told: dict[str, Any] | None = None
         self.on_msg(self._on_custom)
-        if hasattr(self.comm, "_reply_subshell_for"):  # see View in .base
-            self.comm._reply_subshell_for = lambda data, default: default
+        hear_while_busy(self)
 
     def tell(self, numbers: dict[str, Any]) -> None:
         """Show ``numbers``; what is shown already is not sent again."""

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sglnb.events import CacheSnapshot
 
 from .assets import tree_esm
+from .outline import outline, pins_below
 from .page import page
+from .plain import node_text
+from .reduce_tree import Tree, node_tokens
 from .saved import to_json
 from .text import storable
 from .wire import Encoder
@@ -53,3 +56,22 @@ def tree_frame(nodes: Iterable[dict[str, Any]]) -> pandas.DataFrame:
             "text": storable(node["text"]), "requests": list(node["requests"]),
         })  # fmt: skip
     return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def folded_tree_frame(tree: Tree) -> pandas.DataFrame:
+    """One row per living node of a folded tree, with in_use (requests that hold it) beside the
+    columns that a fold knows; the middle of a long edge's text is left out."""
+    import pandas
+
+    pins, living = pins_below(tree), []
+    for item in outline(tree, limit=len(tree["nodes"])):
+        node = tree["nodes"][str(item["node"])]
+        if node["evicted"] is None:
+            living.append({
+                **{key: node[key] for key in COLUMNS if key in node},
+                "depth": item["depth"], "start": item["start"], "tokens": node_tokens(node),
+                "text": storable(node_text(node)),
+                "in_use": node["locks"] - pins.get(node["node"], 0),
+            })  # fmt: skip
+    columns = [*COLUMNS[: COLUMNS.index("requests")], "in_use"]
+    return pandas.DataFrame(living, columns=columns)

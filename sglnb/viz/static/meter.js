@@ -12,7 +12,7 @@ export function meterFigures(n) {
     { key: "speed", value: groupDigits(n.rate), unit: `tokens/s · ${countOf(n.completion_tokens, "token")} in all` },
     { key: "hit rate", value: hit, unit: `${groupDigits(n.cached_tokens)} of ${countOf(n.prompt_tokens, "prompt token")}`,
       share: n.prompt_tokens ? n.cache_hit_rate : 0, bar: "hits" },
-    { key: "pool", value: groupDigits(n.kv_used), unit: `of ${groupDigits(n.kv_tokens)} slots · ${groupDigits(n.kv_locked)} in use or pinned`,
+    { key: "pool", value: groupDigits(n.kv_used), unit: `of ${groupDigits(n.kv_tokens)} slots · ${groupDigits(n.kv_locked)} held`,
       share: n.kv_used / n.kv_tokens, locked: n.kv_locked / n.kv_tokens, bar: "slots" },
   ];
 }

@@ -108,6 +108,7 @@ export function makeNodeDetails(asker, closed) {
       setText(said, error.message);
     }
     if (node === key) learn();
+    if (!root.contains(document.activeElement) || document.activeElement.hidden) close.focus();
   }
 
   async function copyPrompt() {
