@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from IPython.display import HTML
-
 from .. import viz
 from ..errors import RequestAborted, SglError
 from ..events import Event
@@ -228,7 +226,8 @@ class Run:
             raise SglError(f"freeze: {self.id} goes on; wait for it (run.wait()) or stop it")
         if self.place is None:
             raise SglError(f"freeze: {self.id} has no live view; to_html() gives the same page")
-        self.place.update(HTML(viz.iframe_html(self.events(), self.id, self.title)))
+        page = viz.iframe_html(self.events(), self.id, self.title)
+        self.place.update({"text/html": page, "text/plain": repr(self)}, raw=True)
 
     def __repr__(self) -> str:
         if not self.done:

@@ -346,7 +346,8 @@ class Engine:
     # -- inspection ------------------------------------------------------------------------
 
     def metrics(self) -> dict[str, Any]:
-        """Counters since the start and the state of the queues and the pool."""
+        """Counters since the start and the state of the queues and the pool. The counters are of
+        finished requests; ``tokens_so_far`` are the tokens written, unfinished requests' too."""
         return self.call(self._core.metrics)
 
     def status(self) -> dict[str, Any]:

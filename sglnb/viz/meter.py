@@ -23,14 +23,14 @@ class Rates:
         shown = {key: status[key] for key in ("model", "state", "device", "dtype")}
         if "preparing" in status:
             return {**shown, "state": f"getting ready: {status['preparing']}"}
-        if "completion_tokens" not in status:
+        if "tokens_so_far" not in status:
             return shown
-        now, made = self._clock(), status["completion_tokens"]
+        now, made = self._clock(), status["tokens_so_far"]
         rate = 0.0
         if self._last is not None and now > self._last[0]:
             rate = (made - self._last[1]) / (now - self._last[0])
         self._last = now, made
-        names = ("running", "waiting", "completion_tokens", "prompt_tokens", "cached_tokens",
+        names = ("running", "waiting", "tokens_so_far", "prompt_tokens", "cached_tokens",
                  "cache_hit_rate", "kv_tokens", "kv_used", "kv_cached", "kv_locked")  # fmt: skip
         return {**shown, **{name: status[name] for name in names}, "rate": round(rate, 1)}
 

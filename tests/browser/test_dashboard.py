@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 LOAD = "%load_ext sglnb\nimport sglnb as sgl\nengine = sgl.Engine(kv_tokens=3000)"
 SHOW = "board = sgl.dashboard(engine)\nboard"
-RUN = """requests = [engine.submit(f"Story {i}:", {"max_new_tokens": 700, "ignore_eos": True}) for i in range(3)]
+RUN = """requests = [engine.submit(f"Story {i}:", {"max_new_tokens": 900, "ignore_eos": True}) for i in range(3)]
 for request in requests:
     try:
         request.result()

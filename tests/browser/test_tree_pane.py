@@ -95,3 +95,29 @@ def test_a_question_is_answered_while_a_cell_runs(lab, open_notebook, page):
     pane.get_by_role("button", name="Pin", exact=True).click()
     pane.get_by_text("pinned: its").wait_for()
     pane.locator(".node.pinned").wait_for()
+
+
+def test_a_frozen_view_is_a_page_that_needs_no_kernel(lab, open_notebook, page):
+    cells = [LOAD, ASK.format("Rome"), "r.freeze()"]
+    name = lab.notebook("frozen.ipynb", cells)
+    notebook = open_notebook(name)
+    for index in range(3):
+        notebook.run(index)
+    notebook.output(1).locator("iframe").wait_for()
+    notebook.save()
+    page.wait_for_timeout(500)
+    lab.end_kernels()
+    saved = nbformat.read(lab.folder / name, as_version=4)
+    mimes = [set(out.get("data", {})) for out in saved.cells[1].outputs]
+    assert not any("application/vnd.jupyter.widget-view+json" in each for each in mimes)
+    notebook = open_notebook(name, kernel=False)  # our own notebook is trusted
+    frame = notebook.output(1).frame_locator("iframe")
+    frame.locator(".node").first.wait_for()
+    frame.locator(".node").first.click()
+    details = frame.locator(".node-details")
+    assert "reused" in details.inner_text()
+    assert details.get_by_role("button", name="Copy as prompt").is_visible()
+    for control in ("Pin", "Evict"):
+        assert details.get_by_role("button", name=control, exact=True).count() == 0
+    assert frame.locator(".miss").is_hidden()
+    page.screenshot(path=lab.shots / "frozen.png")

@@ -118,3 +118,14 @@ def test_evict_takes_a_text_and_what_continues_it(engine):
     cache.evict(node)
     with pytest.raises(ValueError, match="holds no node"):
         cache.pin(node)
+
+
+def test_tokens_so_far_count_while_a_request_runs(engine):
+    before = engine.metrics()["tokens_so_far"]
+    request = engine.submit("Once upon", {"max_new_tokens": 40, "ignore_eos": True})
+    seen = set()
+    while not request.done:
+        metrics = engine.metrics()
+        seen.add(metrics["tokens_so_far"] - before)
+    assert len(seen - {0, 40}) > 2
+    assert engine.metrics()["tokens_so_far"] - before == 40

@@ -9,7 +9,7 @@ export function meterFigures(n) {
   const hit = n.prompt_tokens ? `${Math.round(100 * n.cache_hit_rate)} %` : "–";
   return [
     { key: "requests", value: groupDigits(n.running), unit: `running · ${groupDigits(n.waiting)} waiting` },
-    { key: "speed", value: groupDigits(n.rate), unit: `tokens/s · ${countOf(n.completion_tokens, "token")} in all` },
+    { key: "speed", value: groupDigits(n.rate), unit: `tokens/s · ${countOf(n.tokens_so_far, "token")} in all` },
     { key: "hit rate", value: hit, unit: `${groupDigits(n.cached_tokens)} of ${countOf(n.prompt_tokens, "prompt token")}`,
       share: n.prompt_tokens ? n.cache_hit_rate : 0, bar: "hits" },
     { key: "pool", value: groupDigits(n.kv_used), unit: `of ${groupDigits(n.kv_tokens)} slots · ${groupDigits(n.kv_locked)} held`,

@@ -42,7 +42,7 @@ export function makeTreePane(hooks) {
   const groupOf = (event) => event.target.closest?.(".node");
   const pick = (event) => {
     const group = groupOf(event);
-    if (group?.sglBox.node) hooks.select({ kind: "node", node: group.sglBox.item.node }, group);
+    if (group?.sglBox.node && group.sglBox.item.node !== details.node) hooks.select({ kind: "node", node: group.sglBox.item.node }, group);
   };
   svg.addEventListener("pointerover", pick);
   svg.addEventListener("pointerleave", () => hooks.select(null));
@@ -55,6 +55,7 @@ export function makeTreePane(hooks) {
   const open = (group) => {
     if (!group?.sglBox.node) return;
     details.open(group.sglBox.item.node);
+    hooks.select(null); // the card would lie on the details
     hooks.redraw(true);
   };
   svg.addEventListener("click", (event) => open(groupOf(event)));
