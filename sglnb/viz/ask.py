@@ -79,7 +79,10 @@ class Answers:
             question = QUESTIONS.get(content.get("what"))
             if question is None or self._cache is None:
                 raise ValueError(f"this view cannot answer {content.get('what')!r}")
-            value, ok = question(self._cache, **content.get("args", {})), True
+            args = content.get("args", {})
+            if not isinstance(args.get("node", 0), int):  # a text would be one for the cache, too
+                raise ValueError(f"node: must be a node's number, got {args['node']!r}")
+            value, ok = question(self._cache, **args), True
         except Exception as error:  # whatever it is, the person who asked is told
             value, ok = str(error) or type(error).__name__, False
         self._refresh()

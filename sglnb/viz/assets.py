@@ -14,7 +14,8 @@ from functools import cache
 from importlib.resources import files
 
 MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js", "tokens.js",
-           "treewords.js", "treetools.js", "tree.js", "branches.js", "view.js")  # fmt: skip
+           "treewords.js", "treetools.js", "tree.js", "compare.js",
+           "branches.js", "view.js")  # fmt: skip
 TREE_MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js", "treewords.js",
                 "treetools.js", "tree.js", "treeview.js")  # fmt: skip
 METER_MODULES = ("reduce.js", "layout.js", "dom.js", "meter.js")

@@ -249,9 +249,18 @@ export function axisTicks(span, wanted = 6) {
   return ticks;
 }
 
+/** The part of an axis from `from` to `to` seconds: `{ ticks, step }`. */
+export function axisWindow(from, to) {
+  const step = axisTicks(to - from)[1] ?? 1;
+  const ticks = [];
+  for (let i = Math.ceil(from / step - 1e-9); i * step <= to * 1.0001; i++) ticks.push(i * step);
+  return { ticks, step };
+}
+
 /** A tick's text: all in the unit of the step, so that they compare. */
 export function tickText(t, step) {
   if (t === 0) return "0";
+  if (step < 0.001) return `${(t * 1000).toFixed(step < 0.0001 ? 2 : 1)} ms`;
   if (step < 1) return step < 0.1 || t < 1 ? `${Math.round(t * 1000)} ms` : `${t.toFixed(1)} s`;
   return `${Math.round(t)} s`;
 }
@@ -271,14 +280,17 @@ export function barStretches(bar, now) {
   return out.filter((stretch) => stretch.to >= stretch.from);
 }
 
-export function barWords(bar, now) {
+/** A request in words; `error` is what its state failed with. */
+export function barWords(bar, now, error = "") {
   const kind = { select: "scores a choice for", prefill: "prefills the shared prefix" };
   const words = [`${kind[bar.purpose] ?? "generates"} ${bar.name}`.trim()];
   for (const { what, from, to } of barStretches(bar, now)) {
     if (to - from > 0.0005) words.push(`${what} ${secondsText(to - from)}`);
   }
+  if (bar.first !== null && bar.tokens) words.push(`first token after ${secondsText(bar.first - bar.arrived)}`);
   words.push(`${groupDigits(bar.cached)} of ${countOf(bar.prompt, "prompt token")} cached`);
   if (bar.tokens) words.push(countOf(bar.tokens, "token"));
-  if (bar.reason === "abort") words.push("stopped");
+  if (error) words.push(`✕ ${clipMiddle(oneLine(error), 240)}`);
+  else if (bar.reason === "abort") words.push("stopped");
   return words.join(" · ");
 }

@@ -2,7 +2,7 @@
 // ask the kernel why a text missed and what an edit would throw away.
 
 import { make, setAttr, setText, keyed } from "./dom.js";
-import { clipMiddle, countOf, groupDigits, nodeText, oneLine, pathTo, visible } from "./layout.js";
+import { clipMiddle, countOf, groupDigits, nodeText, oneLine, pathTo, rowLabel, visible } from "./layout.js";
 import { nodeTokens } from "./reduce.js";
 import { ORDERS, editWords, goneWords, missWords, requestsThrough, whenWords, wholeText } from "./treewords.js";
 
@@ -176,13 +176,14 @@ export function makeNodeDetails(asker, closed) {
   };
 }
 
-/** A request's name for people: its state and its variable. */
+/** A request's name for people: its state and what it makes there. */
 export function requestName(view, rid) {
   const bar = view.branches?.bars[rid];
   if (!bar) return rid;
   const row = view.branches.rows[bar.row];
-  const index = row && row.parent !== null ? `[${row.index}]` : "";
-  return `${row?.label || bar.name || bar.purpose}${row?.label ? "" : index}`;
+  const what = bar.name || bar.purpose;
+  const name = row ? rowLabel(row, what) : what;
+  return name.startsWith(what) ? name : `${name} · ${what}`;
 }
 
 async function copyText(text, root) {
