@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..events import CacheSnapshot
 from .arguments import number
+from .nodes import all_nodes, describe, find
 from .radix_node import Node, common_prefix
 from .snapshot import Snapshot
 from .why_miss import Miss, explain_miss
@@ -72,7 +73,7 @@ class Cache:
 
         def look() -> Snapshot:
             pool = core.memory.pool
-            return Snapshot(self._nodes(), self._engine, pool.total, pool.total - pool.free_count)
+            return Snapshot(all_nodes(core), self._engine, pool.total, pool.total - pool.free_count)
 
         return self._engine.call(look)
 
@@ -84,29 +85,7 @@ class Cache:
         Raises:
             ValueError: the cache holds no such node (any more).
         """
-
-        def look() -> dict[str, Any]:
-            extra_key, found = self._find(node)
-            keys = _keys(found)
-            core = self._engine._core
-            return {
-                **self._record(found, extra_key, self._users()),
-                "prompt": core.image_keys.text(keys),
-                "above": len(keys) - len(found.key),
-                "path": [each.id for each in found.path()],
-                "handles": [handle for handle, end in core.pins.items() if end is found],
-            }
-
-        return self._engine.call(look)
-
-    def _find(self, number: int) -> tuple[str, Node]:
-        """The node of that number and its namespace."""
-        tree = self._engine._core.memory.tree
-        for extra_key, root in tree.roots.items():
-            for node in tree.nodes(root):
-                if node.id == number:
-                    return extra_key, node
-        raise ValueError(f"node: the cache holds no node {number!r} now; see cache.snapshot()")
+        return self._engine.call(lambda: describe(self._engine._core, node))
 
     def emit_snapshot(self) -> None:
         """Put the whole tree in the event log, so that a view can start from here."""
@@ -118,48 +97,13 @@ class Cache:
             pool = core.memory.pool
             core.events.emit(
                 CacheSnapshot(
-                    nodes=[{key: node[key] for key in keys} for node in self._nodes()],
+                    nodes=[{key: node[key] for key in keys} for node in all_nodes(core)],
                     total_slots=pool.total,
                     used_slots=pool.total - pool.free_count,
                 )
             )
 
         self._engine.call(emit)
-
-    def _nodes(self) -> list[dict[str, Any]]:
-        tree, users = self._engine._core.memory.tree, self._users()
-        return [
-            self._record(node, extra_key, users)
-            for extra_key, root in tree.roots.items()
-            for node in tree.nodes(root)
-        ]
-
-    def _users(self) -> dict[int, list[str]]:
-        """The running requests of each node that is in use."""
-        users: dict[int, list[str]] = {}
-        for request in self._engine._core.scheduler.running:
-            for node in request.node.path():
-                users.setdefault(node.id, []).append(request.rid)
-        return users
-
-    def _record(self, node: Node, extra_key: str, users: dict[int, list[str]]) -> dict[str, Any]:
-        known = self._engine._core.image_keys
-        return {
-            "node": node.id,
-            "parent": node.parent.id,
-            "extra_key": extra_key,
-            "ids": list(node.key),
-            "pieces": known.pieces(node.key),
-            "text": known.text(node.key),
-            "slots": list(node.slots),
-            "locks": node.locks,
-            "pins": node.pins,
-            "hits": node.hits,
-            "priority": node.priority,
-            "created": node.created,
-            "last_used": node.last_used,
-            "requests": users.get(node.id, []),
-        }
 
     def match(
         self, text: str | list[int], *, image_data: Any = None, extra_key: str = ""
@@ -233,7 +177,7 @@ class Cache:
         """
         tree = self._engine._core.memory.tree
         if isinstance(what, int):
-            return self._engine.call(lambda: tree.evict_below(self._find(what)[1]))
+            return self._engine.call(lambda: tree.evict_below(find(self._engine._core, what)[1]))
         keys = self._engine.prompt_keys(what)
 
         def evict() -> int:
@@ -275,7 +219,7 @@ class Cache:
         if isinstance(what, int):
 
             def pin_node() -> int:
-                node = self._find(what)[1]
+                node = find(self._engine._core, what)[1]
                 self._check_budget(node.path(), node.depth)
                 return core.pin(node)
 
@@ -331,8 +275,3 @@ class Cache:
             f"Cache({m['kv_cached']:,} of {m['kv_tokens']:,} tokens in {m['tree_nodes']} nodes, "
             f"hit rate {m['cache_hit_rate']:.0%})"
         )
-
-
-def _keys(node: Node) -> list[int]:
-    """The keys from the root to the end of ``node``'s edge."""
-    return [key for each in node.path() for key in each.key]
