@@ -329,7 +329,7 @@ class NodeEvicted(Event):
     node: int
     tokens: int
     why: str = "space"
-    """"space" (room for others), "flush", "resize" or "release"."""
+    """"space" (room for others), "flush", "resize", "release" or "asked" (by cache.evict)."""
     rid: str = ""
     """The request that needed the room."""
 

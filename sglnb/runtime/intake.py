@@ -53,7 +53,9 @@ class Intake:
         loras: LoraRegistry,
     ):
         self._core, self._model_name = core, model_name
-        self._jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
+        self.jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
+        self.temperature = 1.0
+        """What a request gets that does not say."""
         self._tokenizer = core.tokenizer
         self.compiling = Compiling(core.events.emit)
         self._prepared = Prepared()
@@ -81,7 +83,7 @@ class Intake:
     ) -> tuple[Request, RequestArrived]:
         """A request and the event of its arrival; see :meth:`Engine.submit
         <sglnb.runtime.engine.Engine.submit>`."""
-        params = SamplingParams.of(params)
+        params = self.sampling(params)
         adapter = self._loras.get(lora)
         if adapter is not None:
             extra_key = f"{extra_key}\n{adapter.extra_key}" if extra_key else adapter.extra_key
@@ -104,7 +106,7 @@ class Intake:
         if any(given is not None for given in params.constraint.values()):
             source = self._constrain(request, params)
         if params.jump_forward is None:
-            params.jump_forward = self._jump_forward
+            params.jump_forward = self.jump_forward
         if params.retokenize is None:
             params.retokenize = self._retokenize
         if request.seed is None:
@@ -123,6 +125,12 @@ class Intake:
             extra_key=extra_key,
         )
         return request, arrived
+
+    def sampling(self, params: SamplingParams | dict[str, Any] | None) -> SamplingParams:
+        """A validated copy of ``params``; what it does not say is the engine's."""
+        if not isinstance(params, SamplingParams):
+            params = {"temperature": self.temperature, **(params or {})}
+        return SamplingParams.of(params)
 
     def read(
         self, prompt: str | list[int], image_data: Any

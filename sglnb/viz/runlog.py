@@ -108,8 +108,8 @@ def compact_nodes(tree: Tree) -> list[dict[str, Any]]:
             head, tail = whole[:BASE_KEEP], whole[-BASE_KEEP:]
         records.append({
             "node": node["node"], "parent": node["parent"], "head": head, "hidden": hidden,
-            "tail": tail, "locks": node["locks"], "hits": node["hits"],
-            "last_used": node["last_used"],
+            "tail": tail, "locks": node["locks"], "pins": node["pins"], "hits": node["hits"],
+            "created": node["created"], "last_used": node["last_used"],
         })  # fmt: skip
     return records
 

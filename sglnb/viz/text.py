@@ -62,3 +62,8 @@ def percent(logprob: float | None) -> str:
         return ""
     p = 100 * math.exp(min(0.0, logprob))
     return f"{p:.0f} %" if p >= 9.95 else f"{p:.1f} %" if p >= 0.095 else "< 0.1 %"
+
+
+def storable(text: str) -> str:
+    """Lone surrogates, which no file format takes, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -115,6 +115,7 @@ class Encoder:
             wire["nodes"].append([
                 record["node"], record["parent"], record["locks"], record["hits"],
                 round(record["last_used"], 3), *text,
+                round(record.get("created", record["last_used"]), 3), record.get("pins", 0),
             ])  # fmt: skip
 
 

@@ -69,7 +69,7 @@ export function columnWords(view, first, size) {
   const name = begun === last.step ? `step ${begun}` : `steps ${begun} to ${last.step}`;
   const words = [`${name} · ${secondsText(spent)}, at ${secondsText(Math.max(0, last.t - t0))}`];
   const named = (rids) => {
-    const names = [...new Set(rids.map((rid) => requestName(view, rid)))];
+    const names = [...new Set(rids.map((rid) => nameInStep(view, rid)))];
     return [...names.slice(0, 4), ...(names.length > 4 ? [`${names.length - 4} more`] : [])].join(", ");
   };
   const parts = steps.flatMap((step) => step.parts);
@@ -110,7 +110,7 @@ export function columnWords(view, first, size) {
 }
 
 /** A request's name for people. */
-function requestName(view, rid) {
+function nameInStep(view, rid) {
   const request = view.schedule.requests[rid];
   if (!request) return oneLine(rid);
   const row = view.tokens.rows[request.row];

@@ -8,7 +8,7 @@ const MAX_GHOSTS = 40;
 function treeNode(node, parent, [head, hidden, tail], t) {
   return {
     node, parent, head, hidden, tail,
-    locks: 0, hits: 0, created: t, last_used: t, evicted: null, why: "",
+    locks: 0, pins: 0, hits: 0, created: t, last_used: t, evicted: null, why: "",
   };
 }
 
@@ -16,7 +16,7 @@ export function initialTree() {
   const nodes = table();
   nodes["0"] = treeNode(0, null, [[], 0, []], 0);
   return {
-    nodes, ghosts: [], tips: table(),
+    nodes, ghosts: [], tips: table(), holds: table(),
     total_slots: 0, used_slots: 0, evicted_nodes: 0, evicted_tokens: 0,
   };
 }
@@ -39,6 +39,18 @@ function splitText({ head, hidden, tail }, at) {
   return [[head, hidden, tail.slice(0, cut)], [tail.slice(cut), 0, []]];
 }
 
+function setPool(tree, event) {
+  tree.total_slots = event.total_slots;
+  tree.used_slots = event.used_slots;
+}
+
+function changeHold(holds, event) {
+  const held = holds[event.rid] ?? (holds[event.rid] = []);
+  if (event.delta > 0) held.push(event.node);
+  else if (held.includes(event.node)) held.splice(held.indexOf(event.node), 1);
+  if (!held.length) delete holds[event.rid];
+}
+
 export const TREE_STEPS = {
   cache_snapshot(tree, event) {
     const nodes = table();
@@ -48,7 +60,9 @@ export const TREE_STEPS = {
         ? [record.head, record.hidden, record.tail] : clipPieces(record.pieces);
       const node = treeNode(record.node, record.parent, text, record.last_used);
       node.locks = record.locks;
+      node.pins = record.pins ?? 0;
       node.hits = record.hits;
+      node.created = record.created ?? record.last_used;
       if (record.node === 0) node.parent = null;
       nodes[record.node] = node;
     }
@@ -57,9 +71,10 @@ export const TREE_STEPS = {
     tree.nodes = nodes;
     tree.ghosts = [];
     tree.tips = tips;
-    tree.total_slots = event.total_slots;
-    tree.used_slots = event.used_slots;
+    tree.holds = table();
+    setPool(tree, event);
   },
+  step: setPool,
   node_inserted(tree, event) {
     if (!tree.nodes[event.parent] || tree.nodes[event.node]) return;
     const text = "head" in event
@@ -90,6 +105,8 @@ export const TREE_STEPS = {
   },
   node_locked(tree, event) {
     let node = tree.nodes[event.node];
+    if (node && event.rid === "pin") node.pins += event.delta;
+    else if (event.rid) changeHold(tree.holds, event);
     while (node) {
       node.locks += event.delta;
       node.last_used = event.t;

@@ -3,8 +3,9 @@
 // The kernel sends events as custom messages and, about each second, a bounded copy of the log
 // in the trait `saved`. Everything shown is a fold over the events; the slider folds a prefix.
 
-import { countOf, groupDigits } from "./layout.js";
+import { countOf, groupDigits, poolWords } from "./layout.js";
 import { button, make, setAttr, setText } from "./dom.js";
+import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { isBusy } from "./columns.js";
 import { makeBranchesPane } from "./branches.js";
@@ -41,8 +42,14 @@ export function render({ model, el }) {
   let onScreen = true;
   let arrived = performance.now();
 
+  const asker = makeAsker(model, () => hooks.redraw(true));
   const hooks = {
-    redraw: () => schedule(),
+    asker,
+    /** Draw again; `tree`: the tree too, though no event changed it. */
+    redraw(tree = false) {
+      if (tree) store.treeVersion += 1;
+      schedule();
+    },
     select(next, anchor) {
       selection = next;
       hovered = next ? anchor : null;
@@ -107,6 +114,7 @@ export function render({ model, el }) {
     const bars = panes.branches.draw(view);
     const { nodes, tokens } = panes.tree.totals;
     setText(sections.tree.info, `${countOf(nodes, "node")} · ${countOf(tokens, "token")}`
+      + poolWords(view.tree)
       + (view.tree.evicted_nodes ? ` · ${groupDigits(view.tree.evicted_nodes)} evicted` : ""));
     setText(sections.branches.info, panes.branches.words);
     showPane("tree", tree.items > 0);
@@ -194,6 +202,7 @@ export function render({ model, el }) {
 
   // -- life --
   const onMessage = (message) => {
+    asker.receive(message);
     if (message?.kind !== "events") return;
     store.receive(message);
     arrived = performance.now();
@@ -221,6 +230,7 @@ export function render({ model, el }) {
     model.off("change:saved", onSaved);
     watcher.disconnect();
     card.close();
+    asker.close();
     clearInterval(clock);
     clearTimeout(tree.later);
     replay.pause();

@@ -69,8 +69,8 @@ const WIRE_READERS = {
     delete event.text;
   },
   cache_snapshot(event, wire) {
-    event.nodes = wire.nodes.map(([node, parent, locks, hits, last_used, head, hidden, tail]) =>
-      ({ node, parent, locks, hits, last_used, head, hidden, tail }));
+    event.nodes = wire.nodes.map(([node, parent, locks, hits, last_used, head, hidden, tail, created, pins]) =>
+      ({ node, parent, locks, hits, last_used, head, hidden, tail, created, pins }));
   },
 };
 
