@@ -146,7 +146,8 @@ def gen(
     """
     where = caller()
     _check_name(name)
-    check_timeout(timeout)
+    if timeout is not None:
+        check_timeout(timeout)
     constraint = not (
         dtype is choices is regex is json_schema is grammar is type is tools is expression is None
         and tool_style is when is max_calls is scope is whitespace is lenient is None
@@ -183,8 +184,10 @@ def gen(
             form = ExpressionForm(typed)
         else:
             form = form_of(dtype, json_schema, type, whitespace, lenient)
-    if isinstance(pick, int) and n is not None:
-        check_pick(pick, n)
+    if pick is None:
+        pick = 0
+    else:
+        _check_pick(pick, n)
     params: dict[str, Any] = {}
     if max_tokens is not None:
         params["max_new_tokens"] = max_tokens
@@ -263,7 +266,7 @@ def gen(
     except ValueError as error:
         renamed = str(error).replace("max_new_tokens", "max_tokens")
         raise error.__class__(renamed.replace("min_new_tokens", "min_tokens")) from None
-    return SglGen(name, params, dtype, where, form, _checked_pick(pick), timeout)
+    return SglGen(name, params, dtype, where, form, pick, timeout)
 
 
 def gen_int(
@@ -417,16 +420,15 @@ def _role(role: str, expr: SglExpr | str | None) -> SglExpr:
     return SglRoleBegin(role) + as_expr(expr) + SglRoleEnd(role)
 
 
-def _checked_pick(pick: Any) -> Any:
-    if pick is None:
-        return 0
+def _check_pick(pick: Any, n: int | None) -> None:
     whole = isinstance(pick, int) and not isinstance(pick, bool) and pick >= 0
     if not whole and not callable(pick):
         raise ValueError(
             "pick: must be the index of a text, or a function that is given the list of texts and "
             f"returns one, got {pick!r}"
         )
-    return pick
+    if whole and n is not None:
+        check_pick(pick, n)
 
 
 def _check_name(name: Any) -> None:

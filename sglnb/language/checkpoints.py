@@ -33,6 +33,10 @@ class Write(NamedTuple):
     form: Form | None = None
 
 
+write = partial(tuple.__new__, Write)
+"""A :class:`Write` of a tuple of all its fields, see :data:`checkpoint`."""
+
+
 class Checkpoint(NamedTuple):
     """A state after one operation. Nothing of it ever changes.
 

@@ -123,12 +123,13 @@ class StreamExecutor(OperationQueue):
         return out
 
     def store(self, op: Operation, value: Any, meta_info: Any = None, scores: Any = None) -> None:
-        """Set the variable that ``op`` makes, if it has a name, and tell so."""
-        self.table.store(op, value, meta_info)
-        name = op.variable
-        if name is not None:
-            run = self.run
-            run.backend.events.emit(VariableSet(self.sid, run.id, name, str(value), scores))
+        """Set the variable that ``op`` makes, if it has a name, and tell so, in the log too, before
+        anybody can read it."""
+        with self.lock:
+            self.table.store(op, value, meta_info)
+            name, run = op.variable, self.run
+            if name is not None:
+                run.backend.events.emit(VariableSet(self.sid, run.id, name, str(value), scores))
 
     # -- branches --------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class StreamExecutor(OperationQueue):
             StateForked(run=self.run.id, parent=self.sid, children=[c.sid for c in children])
         )
         if start:
-            self._pump()
+            self._go_on()
         return children
 
     def branch(self, point: Checkpoint, run: ProgramRun, label: str) -> StreamExecutor:
@@ -170,7 +171,7 @@ class StreamExecutor(OperationQueue):
             child.fork_start_text_pos = point.text
             child.adopted = True
             child.role_is_old = child.cur_role is not None
-        child._pump()
+        child._go_on()
         if not run.active:
             child.end()  # nobody else will
         return child
@@ -220,7 +221,7 @@ class StreamExecutor(OperationQueue):
             if not self._queue:
                 self._declared_role = self.cur_role
             self.tell()
-        self._pump()
+        self._go_on()
 
     def adopt_failure(self, error: GenerationError) -> None:
         """The parent failed before the fork: this branch never starts."""
@@ -231,7 +232,7 @@ class StreamExecutor(OperationQueue):
             self._queue.clear()
             self.table.adopt_failure(error)
         self._drop(dropped, error)
-        self._pump()
+        self._go_on()
 
     # -- reading ---------------------------------------------------------------------------
 

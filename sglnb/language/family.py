@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import stop_kind
@@ -34,17 +34,18 @@ class Family:
         timeout: seconds, from now on, after which what is going on is stopped.
     """
 
+    ended: float | None = None
+    over = False
+    """Whether the program's body is over."""
+    problem: BaseException | None = None
+    """Why it was stopped."""
+    _root = ""
+    _tokens = _prompt = _cached = _forced = 0
+
     def __init__(self, timeout: float | None = None):
-        self._tokens = self._prompt = self._cached = self._forced = 0
         self.began = time.monotonic()
-        self.ended: float | None = None
-        self.over = False
-        """Whether the program's body is over."""
-        self.problem: BaseException | None = None
-        """Why it was stopped."""
         self._lock = threading.Lock()
         self._members: set[weakref.ref[StreamExecutor]] = set()
-        self._root = ""
         self._going: set[str] = set()
         if timeout is not None:
             TIMERS.later(timeout, self, lambda family: family._expire(timeout))
@@ -65,13 +66,14 @@ class Family:
             if not self._going:
                 self.over = True
 
-    def count(self, meta_info: Mapping[str, Any]) -> None:
-        """A request is over."""
+    def count(self, meta_infos: Iterable[Mapping[str, Any]]) -> None:
+        """Requests are over."""
         with self._lock:
-            self._tokens += meta_info.get("completion_tokens", 0)
-            self._prompt += meta_info.get("prompt_tokens", 0)
-            self._cached += meta_info.get("cached_tokens", 0)
-            self._forced += meta_info.get("forced_tokens", 0)
+            for info in meta_infos:
+                self._tokens += info.get("completion_tokens", 0)
+                self._prompt += info.get("prompt_tokens", 0)
+                self._cached += info.get("cached_tokens", 0)
+                self._forced += info.get("forced_tokens", 0)
 
     @property
     def usage(self) -> Usage:

@@ -77,7 +77,7 @@ class OperationQueue(Waitable):
     def __init__(self, run: ProgramRun, *, waiting: bool):
         self.run = run
         self.lock = threading.RLock()
-        self.table = VariableTable(self.lock)
+        self.table = VariableTable()
         self._queue: deque[Operation] = deque()
         self._busy = waiting
 
@@ -126,8 +126,9 @@ class OperationQueue(Waitable):
                 return []
             self._check_open(stopped_too=not closing)
             ops, start = self._enqueue(exprs, step, plain)
-        if start:
-            self._pump()
+            first = self._take() if start else None
+        if first is not None:
+            self._pump(first)
         return ops
 
     def _is_open(self, ends: list[SglExpr]) -> bool:
@@ -147,7 +148,7 @@ class OperationQueue(Waitable):
         self, exprs: list[SglExpr], step: bool, plain: bool = False
     ) -> tuple[list[Operation], bool]:
         """Append to the queue (under ``lock``): the operations, and whether the caller has to
-        pump. ``plain``: no expression begins or ends anything or belongs to another."""
+        go on. ``plain``: no expression begins or ends anything or belongs to another."""
         if not plain:
             if self.role_is_old:
                 exprs = self._close_old_role(exprs)
@@ -178,106 +179,109 @@ class OperationQueue(Waitable):
                 return [*exprs[:i], SglRoleEnd(self._declared_role), *exprs[i:]]
         return exprs
 
-    def _pump(self, on_engine: bool = False) -> None:
-        """Do the queue until it is empty or parked; whoever calls has set ``_busy``.
+    def _go_on(self) -> None:
+        """Do the queue; whoever calls has set ``_busy``."""
+        with self.lock:
+            op = self._take()
+        self._pump(op)
+
+    def _pump(self, op: Operation | None, on_engine: bool = False) -> None:
+        """Do ``op``, which was taken, and what comes after it until the queue is empty or parked.
 
         Args:
             on_engine: called on the engine's thread: hand over before anything slow.
         """
-        op, parked = None, False
+        parked = False
         try:
-            while True:
-                with self.lock:
-                    if op is not None and not op.done:
-                        op.parked = parked = True
-                        return
-                    op = self._current = self._take(on_engine)
-                    over = not self._busy
-                if op is None:
-                    if over and (self._watchers or self._ending):
-                        self._rest()
-                    return
+            while op is not None:
+                done = True
                 stopped = op.halted is not None or op.stamp < self.run.stops
                 if stopped and not isinstance(op.expr, BOOKKEEPING):
                     self.stop(op, RequestAborted("the run was stopped"))
-                    self._settle(op)
-                    continue
-                op.mark = self.tip
-                try:
-                    if PERFORM[type(op.expr)](self, op):
+                else:
+                    op.mark = self.tip
+                    try:
+                        done = PERFORM[type(op.expr)](self, op)
+                    except RequestAborted as problem:
+                        self.stop(op, problem)
+                    except Exception as problem:  # recorded: raised where the variable is read
+                        self.fail(op, problem)
+                with self.lock:
+                    if done:
                         self._settle(op)
-                except RequestAborted as problem:
-                    self.stop(op, problem)
-                    self._settle(op)
-                except Exception as problem:  # recorded: raised where the variable is read
-                    self.fail(op, problem)
-                    self._settle(op)
+                    elif not op.done:
+                        op.parked = parked = True
+                        return
+                    op = self._take(on_engine)
+                if self._watchers:
+                    self.updated()
+            if self._ending:
+                self.end()
         except BaseException as interrupt:  # Ctrl-C while the user's thread was in here
             if not parked:
                 op = self._current
                 if op is not None and not op.done:
                     self.stop(op, RequestAborted(f"interrupted by {type(interrupt).__name__}"))
-                    self._settle(op)
-                self._pump()
+                    with self.lock:
+                        self._settle(op)
+                self._go_on()
             raise
 
-    def _take(self, on_engine: bool) -> Operation | None:
+    def _take(self, on_engine: bool = False) -> Operation | None:
         """The next operation (under ``lock``); None: nothing left, or handed over to the
         dispatcher."""
-        if self._queue:
-            if on_engine and isinstance(self._queue[0].expr, HEAVY):
-                self.run.dispatcher.post(self._pump)
-                return None
-            return self._queue.popleft()
-        self._busy = False
-        if self._cond is not None:
-            self.tell()
-        return None
-
-    def _rest(self) -> None:
-        """The queue is empty."""
-        self.updated()
-        if self._ending:
-            self.end()
+        op: Operation | None = None
+        if not self._queue:
+            self._busy = False
+            if self._cond is not None:
+                self.tell()
+        elif on_engine and isinstance(self._queue[0].expr, HEAVY):
+            self.run.dispatcher.post(self._go_on)
+        else:
+            op = self._queue.popleft()
+        self._current = op
+        return op
 
     # -- completions -----------------------------------------------------------------------
 
     def complete(self, op: Operation) -> None:
         """``op`` is done: go on with the queue if it waits for that. Never blocks."""
-        if self._settle(op):
-            self._pump(on_engine=True)
-
-    def _settle(self, op: Operation) -> bool:
-        """Mark ``op`` done and remember the state as it is after it; whether the queue was parked
-        on it."""
         with self.lock:
-            if op.done:
-                return False
-            op.done = True
-            if op.mark is not None and type(op.expr) is not SglFork:
-                expr, table = op.expr, self.table
-                self.tip = checkpoint(
-                    (
-                        self.tip,
-                        len(self.text_),
-                        len(self.messages_),
-                        (self.cur_role, self.role_start, self.role_suffix),
-                        self.scopes,
-                        table.lost,
-                        op.first,
-                        op.depth,
-                        op.variable,
-                        expr.name if type(expr) is SglVarScopeBegin else None,
-                        table.writes,
-                        op.error,
-                    )
-                )
-                table.writes = ()
-            parked, op.parked = op.parked, False
-            if self._cond is not None:
-                self.tell()
+            parked = self._settle(op)
+            following = self._take(on_engine=True) if parked else None
         if self._watchers:
             self.updated()
+        if parked:
+            self._pump(following, on_engine=True)
+
+    def _settle(self, op: Operation) -> bool:
+        """Mark ``op`` done and remember the state as it is after it (under ``lock``); whether the
+        queue was parked on it."""
+        if op.done:
+            return False
+        op.done = True
+        if op.mark is not None and type(op.expr) is not SglFork:
+            expr, table = op.expr, self.table
+            self.tip = checkpoint(
+                (
+                    self.tip,
+                    len(self.text_),
+                    len(self.messages_),
+                    (self.cur_role, self.role_start, self.role_suffix),
+                    self.scopes,
+                    table.lost,
+                    op.first,
+                    op.depth,
+                    op.variable,
+                    expr.name if type(expr) is SglVarScopeBegin else None,
+                    table.writes,
+                    op.error,
+                )
+            )
+            table.writes = ()
+        if self._cond is not None:
+            self.tell()
+        parked, op.parked = op.parked, False
         return parked
 
     # -- when it goes wrong ----------------------------------------------------------------
@@ -385,6 +389,8 @@ class OperationQueue(Waitable):
     def end(self) -> None:
         """Nothing more is expected: tell so once everything queued is done. The state takes
         more all the same."""
+        if self._ended:
+            return
         with self.lock:
             self._ending = True
             if self._busy or self._ended:

@@ -202,7 +202,8 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
     op.wanted = texts_wanted(expr, ex.defaults)
     if expr.pick and isinstance(expr.pick, int):
         check_pick(expr.pick, op.wanted)
-    options = {**ex.request_options, **options}
+    if shared := ex.request_options:
+        options = {**shared, **options}
     seeds = sibling_seeds(params.pop("seed", None), op.wanted)
     for i, seed in enumerate(seeds):
         request = run.backend.submit(
@@ -261,8 +262,13 @@ def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
 
 def _finish_gen(ex: StreamExecutor, op: Operation, problem: Exception | None = None) -> None:
     """All texts are there, or one request has failed with ``problem``."""
+    request = op.requests[0]
     try:
-        _take_texts(ex, op, problem)
+        if op.wanted == 1 and op.expr.plain and op.markers is None and request.error is None:
+            text = request.text  # most are so: nothing to look at
+            _put(ex, op, text, text, request.meta_info)
+        else:
+            _take_texts(ex, op, problem)
     except Exception as failed:  # recorded: the thread must go on
         ex.fail(op, failed)
     ex.complete(op)
@@ -282,25 +288,37 @@ def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) ->
         parts = [separate(text, op.markers) for text in texts]
         texts, reasoning = [p.text for p in parts], [p.reasoning for p in parts]
         op.reasoning = reasoning if op.wanted > 1 else reasoning[0]
-    pick = op.expr.pick
-    text = texts[0] if pick == 0 else _picked(pick, texts, problem)
+    text = _picked(op.expr.pick, texts, problem)
+    if op.wanted > 1:
+        _put(ex, op, text, texts, infos, problem)
+    else:
+        _put(ex, op, text, texts[0], infos[0], problem)
+
+
+def _put(
+    ex: StreamExecutor,
+    op: Operation,
+    text: str,
+    value: Any,
+    meta_info: Any,
+    problem: Exception | None = None,
+) -> None:
+    """The state goes on with ``text``; the variable is ``value``, or lost as of ``problem``."""
     with ex.lock:
         if op.done:
             return
         ex.text_ += text
         op.taken = True
-    if problem is None and op.markers is None:
-        ex.prefilled = len(ex.text_)
-    for info in infos:
-        ex.family.count(info)
-    made = (texts, infos) if op.wanted > 1 else (texts[0], infos[0])
+        if problem is None and op.markers is None:
+            ex.prefilled = len(ex.text_)
+    ex.family.count(meta_info if op.wanted > 1 else (meta_info,))
     if problem is None:
-        ex.store(op, *made)
+        ex.store(op, value, meta_info)
     elif isinstance(problem, RequestAborted):
         # The text so far is an error for whoever was waiting for all of it, and from then on
         # a value like any other.
         ex.stop(op, problem)
-        ex.store(op, *made)
+        ex.store(op, value, meta_info)
     else:
         ex.fail(op, problem)
 

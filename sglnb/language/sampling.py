@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from ..runtime.arguments import number
@@ -65,8 +66,8 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    kinds = tuple(map(type, params.values()))
-    plain, key = _PLAIN.issuperset(kinds), (kinds, *params.items())
+    kinds = tuple(map(type, params.values()))  # True, 1 and 1.0 are the same to a set
+    plain, key = _PLAIN.issuperset(kinds), (*params, *params.values(), *kinds)
     if plain and key in _good:
         return
     if "n" in params:
@@ -137,12 +138,11 @@ def resolve(
     if not (its_own or ids or stop or stop_token_ids or gen.form):
         return params, options
     ends = () if gen.form is None else gen.form.ends
-    stops = [*((its_own,) if isinstance(its_own, str) else its_own), *ends, *stop]
-    if stops:
-        params["stop"] = list(dict.fromkeys(stops))
-    ids = [*ids]
-    if not params.get("ignore_eos"):
-        ids += stop_token_ids
-    if ids:
-        params["stop_token_ids"] = list(dict.fromkeys(ids))
+    if its_own or ends or stop:
+        stops = ((its_own,) if isinstance(its_own, str) else its_own, ends, stop)
+        params["stop"] = list(dict.fromkeys(chain(*stops)))
+    if params.get("ignore_eos"):
+        stop_token_ids = ()
+    if ids or stop_token_ids:
+        params["stop_token_ids"] = list(dict.fromkeys((*ids, *stop_token_ids)))
     return params, options
