@@ -148,11 +148,13 @@ def gen(
     _check_name(name)
     if timeout is not None:
         check_timeout(timeout)
-    constraint = not (
-        dtype is choices is regex is json_schema is grammar is type is tools is expression is None
-        and tool_style is when is max_calls is scope is whitespace is lenient is None
+    plain = (
+        (dtype is None and choices is None and regex is None and json_schema is None)
+        and (grammar is None and type is None and tools is None and expression is None)
+        and (tool_style is None and when is None and max_calls is None and scope is None)
+        and (whitespace is None and lenient is None)
     )
-    if constraint:
+    if not plain:
         only_one(
             {
                 "dtype": dtype,
@@ -174,7 +176,7 @@ def gen(
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
     called = typed = form = None
-    if constraint:
+    if not plain:
         dtype = dtype_name(dtype)
         called = tool_set(tools, tool_style, when, max_calls)
         typed = expression_spec(expression, scope)

@@ -123,13 +123,12 @@ class StreamExecutor(OperationQueue):
         return out
 
     def store(self, op: Operation, value: Any, meta_info: Any = None, scores: Any = None) -> None:
-        """Set the variable that ``op`` makes, if it has a name, and tell so, in the log too, before
-        anybody can read it."""
-        with self.lock:
-            self.table.store(op, value, meta_info)
-            name, run = op.variable, self.run
-            if name is not None:
-                run.backend.events.emit(VariableSet(self.sid, run.id, name, str(value), scores))
+        """Set the variable that ``op`` makes, if it has a name, and tell so before anybody can
+        read it (under ``lock``)."""
+        self.table.store(op, value, meta_info)
+        name, run = op.variable, self.run
+        if name is not None:
+            run.backend.events.emit(VariableSet(self.sid, run.id, name, str(value), scores))
 
     # -- branches --------------------------------------------------------------------------
 

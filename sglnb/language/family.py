@@ -40,13 +40,13 @@ class Family:
     problem: BaseException | None = None
     """Why it was stopped."""
     _root = ""
+    _going = 0
     _tokens = _prompt = _cached = _forced = 0
 
     def __init__(self, timeout: float | None = None):
         self.began = time.monotonic()
         self._lock = threading.Lock()
         self._members: set[weakref.ref[StreamExecutor]] = set()
-        self._going: set[str] = set()
         if timeout is not None:
             TIMERS.later(timeout, self, lambda family: family._expire(timeout))
 
@@ -55,12 +55,12 @@ class Family:
         with self._lock:
             self._root = self._root or executor.sid
             self._members.add(weakref.ref(executor, self._members.discard))
-            self._going.add(executor.sid)
+            self._going += 1
 
     def ended_one(self, executor: StreamExecutor) -> None:
         """Nothing more is expected of ``executor``."""
         with self._lock:
-            self._going.discard(executor.sid)
+            self._going -= 1
             if executor.sid == self._root:
                 self.ended = time.monotonic()
             if not self._going:

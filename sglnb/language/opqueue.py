@@ -19,6 +19,7 @@ from .errors import STOPPED, GenerationError, failure_kind, one_line, stop_kind
 from .images import check_images
 from .ir import (
     SglExpr,
+    SglExprList,
     SglFork,
     SglRoleBegin,
     SglRoleEnd,
@@ -116,9 +117,11 @@ class OperationQueue(Waitable):
             GenerationError: the state has failed before. RequestAborted: the run was stopped.
             GenerationTimeout: the program's time is over.
         """
-        exprs = flatten(as_expr(value))
+        expr = as_expr(value)
+        exprs = expr.expr_list if type(expr) is SglExprList else [expr]
         plain = NEEDS_NO_CHECK.issuperset(map(type, exprs))
         if not plain:
+            exprs = flatten(expr)
             check_images(exprs, self.run.backend)
             check_separations(exprs)
         with self.lock:

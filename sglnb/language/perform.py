@@ -90,12 +90,13 @@ def _scope_end(ex: StreamExecutor, op: Operation) -> bool:
     with ex.lock:
         text = ex.text_[ex.scopes[op.expr.name] :]
         ex.scopes = {name: start for name, start in ex.scopes.items() if name != op.expr.name}
-    ex.store(op, text)
+        ex.store(op, text)
     return True
 
 
 def _set_variable(ex: StreamExecutor, op: Operation) -> bool:
-    ex.store(op, op.expr.value, op.expr.meta_info)
+    with ex.lock:
+        ex.store(op, op.expr.value, op.expr.meta_info)
     return True
 
 
@@ -216,7 +217,8 @@ def _gen(ex: StreamExecutor, op: Operation) -> None:
             on_update=partial(_on_update, ex, op, i),
             **options,
         )
-        _note(ex, op, i, request)
+        if len(op.requests) == i:
+            _note(ex, op, i, request)
         if op.done or op.halted is not None or op.stamp < run.stops:
             request.abort()
 
@@ -309,16 +311,18 @@ def _put(
             return
         ex.text_ += text
         op.taken = True
-        if problem is None and op.markers is None:
-            ex.prefilled = len(ex.text_)
-    ex.family.count(meta_info if op.wanted > 1 else (meta_info,))
-    if problem is None:
-        ex.store(op, value, meta_info)
-    elif isinstance(problem, RequestAborted):
+        ex.family.count(meta_info if op.wanted > 1 else (meta_info,))
+        if problem is None:
+            if op.markers is None:
+                ex.prefilled = len(ex.text_)
+            ex.store(op, value, meta_info)
+            return
+    if isinstance(problem, RequestAborted):
         # The text so far is an error for whoever was waiting for all of it, and from then on
         # a value like any other.
         ex.stop(op, problem)
-        ex.store(op, value, meta_info)
+        with ex.lock:
+            ex.store(op, value, meta_info)
     else:
         ex.fail(op, problem)
 
@@ -362,7 +366,8 @@ def _separate(ex: StreamExecutor, op: Operation) -> bool:
     gen = op.source
     if gen.reasoning is None:
         raise gen.error or RequestAborted("the run was stopped")
-    ex.store(op, gen.reasoning)
+    with ex.lock:
+        ex.store(op, gen.reasoning)
     return True
 
 
@@ -431,9 +436,10 @@ def _finish_select(
         if problem is not None:
             raise problem
         decision = decide()
-        ex.append(decision.decision)
         pairs = [list(pair) for pair in zip(op.expr.choices, decision.scores, strict=False)]
-        ex.store(op, decision.decision, decision.meta_info or {}, pairs or None)
+        with ex.lock:
+            ex.text_ += decision.decision
+            ex.store(op, decision.decision, decision.meta_info or {}, pairs or None)
     except RequestAborted as stopped:
         ex.stop(op, stopped)
     except Exception as failed:  # recorded: raised where the variable is read

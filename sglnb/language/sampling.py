@@ -66,10 +66,13 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    kinds = tuple(map(type, params.values()))  # True, 1 and 1.0 are the same to a set
-    plain, key = _PLAIN.issuperset(kinds), (*params, *params.values(), *kinds)
-    if plain and key in _good:
-        return
+    # With the types: True, 1 and 1.0 are the same to a set.
+    key = (*params, *params.values(), *map(type, params.values()))
+    try:
+        if key in _good:
+            return
+    except TypeError:  # there is a list or a dict in it
+        pass
     if "n" in params:
         number("n", params["n"], 1, whole=True)
     top = params.get("top_logprobs_num", 0)
@@ -82,7 +85,7 @@ def check(params: dict[str, Any]) -> None:
     SamplingParams.of(probe)
     if "regex" in probe:
         check_regex(probe["regex"])
-    if plain and len(_good) < 1000:
+    if len(_good) < 1000 and _PLAIN.issuperset(map(type, params.values())):
         _good.add(key)
 
 
