@@ -1,15 +1,13 @@
-"""What each expression does to a state. Generations and selections only start here; their
-requests complete them later, on the engine's thread."""
+"""What each expression does to a state. What takes time only starts here and completes later."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import ConstraintError, EngineError, RequestAborted
-from ..runtime.generate import sibling_seeds
+from ..errors import EngineError, RequestAborted
+from .dependencies import variable, wait_for
+from .generation import gen, separation
 from .images import parts, placeholder
 from .ir import (
     SglAwait,
@@ -27,23 +25,11 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
-from .loops import TIMERS
 from .operation import Operation
-from .reasoning import separate
-from .sampling import check_pick, resolve, texts_wanted
-from .scoring import Scoring
-from .values import JsonForm
+from .selection import select
 
 if TYPE_CHECKING:
-    from .choices import ChoicesDecision
     from .executor import StreamExecutor
-
-
-def _time_out(op: Operation, timeout: float) -> None:
-    op.owner.halt_operation(op, TimeoutError(f"it took more than {timeout:g} s"))
-
-
-# -- text, roles and variables: done at once -----------------------------------------------
 
 
 def _constant(ex: StreamExecutor, op: Operation) -> bool:
@@ -100,65 +86,6 @@ def _set_variable(ex: StreamExecutor, op: Operation) -> bool:
     return True
 
 
-def _variable(ex: StreamExecutor, op: Operation) -> None:
-    """Append another state's variable: at once if it is there, else when it comes."""
-    source, name = op.expr.source.stream_executor, op.expr.name
-
-    def append() -> None:
-        with source.lock:
-            value, known = source.variables.get(name), name in source.variables
-            problem = None if known else source.missing(name)
-        if problem is not None:
-            raise problem
-        ex.append(str(value))
-
-    _when(ex, op, [source], lambda: name not in source.table.pending or source is ex, append)
-
-
-def _await(ex: StreamExecutor, op: Operation) -> None:
-    """Act once the operations that it waits for are done."""
-    waits = op.expr.waits
-    owners = list({id(wait.owner): wait.owner for wait in waits}.values())
-    _when(ex, op, owners, lambda: all(w.done for w in waits), lambda: op.expr.act(ex, op))
-
-
-def _when(
-    ex: StreamExecutor,
-    op: Operation,
-    sources: list[StreamExecutor],
-    ready: Callable[[], bool],
-    act: Callable[[], None],
-) -> None:
-    """Complete ``op`` by ``act`` as soon as its sources are ``ready``. When that is later, the
-    dispatcher does it: a chain of states that wait for each other must not become a chain of
-    calls, least of all on the engine's thread."""
-    once = threading.Lock()
-
-    def finish() -> None:
-        if op.done:  # stopped meanwhile
-            return
-        try:
-            act()
-        except RequestAborted as problem:
-            ex.stop(op, problem)
-        except Exception as problem:  # recorded: raised where the variable is read
-            ex.fail(op, problem)
-        ex.complete(op)
-
-    def look() -> None:
-        if (op.done or ready()) and once.acquire(blocking=False):
-            for source in sources:
-                source.unwatch(look)
-            ex.run.dispatcher.post(finish)
-
-    if ready():
-        finish()
-        return
-    for source in sources:
-        source.watch(look)
-    look()
-
-
 def _fork(ex: StreamExecutor, op: Operation) -> bool:
     if op.expr.number > 1:
         _send_hint(ex)
@@ -186,275 +113,14 @@ def _send_hint(ex: StreamExecutor) -> None:
     ex.prefilled = len(ex.text_)
 
 
-# -- generation ----------------------------------------------------------------------------
-
-
-def _gen(ex: StreamExecutor, op: Operation) -> None:
-    expr, run = op.expr, ex.run
-    if expr.timeout is not None:
-        TIMERS.later(expr.timeout, op, partial(_time_out, timeout=expr.timeout))
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-    if ex.cur_role == "assistant":
-        stop, stop_token_ids = run.template.stop, run.template.stop_token_ids
-    params, options = resolve(expr, ex.defaults, stop=stop, stop_token_ids=stop_token_ids)
-    if run.follows and expr.dtype is not None:
-        options["dtype"] = expr.dtype
-    op.wanted = texts_wanted(expr, ex.defaults)
-    if expr.pick and isinstance(expr.pick, int):
-        check_pick(expr.pick, op.wanted)
-    if shared := ex.request_options:
-        options = {**shared, **options}
-    seeds = sibling_seeds(params.pop("seed", None), op.wanted)
-    for i, seed in enumerate(seeds):
-        request = run.backend.submit(
-            ex.text_,
-            params if seed is None else {**params, "seed": seed},
-            run=run.id,
-            state=ex.sid,
-            name=expr.name or "",
-            purpose="gen",
-            on_update=partial(_on_update, ex, op, i),
-            **options,
-        )
-        if len(op.requests) == i:
-            _note(ex, op, i, request)
-        if op.done or op.halted is not None or op.stamp < run.stops:
-            request.abort()
-
-
-def _note(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
-    """Remember the request for text ``i``: news of it can come before ``submit`` returns."""
-    if len(op.requests) == i:
-        with ex.lock:
-            if len(op.requests) == i:
-                op.requests.append(request)
-
-
-def _keep(ex: StreamExecutor, op: Operation, request: Any) -> None:
-    """Remember a request, unless it was to be stopped while it was sent."""
-    if request not in op.requests:
-        op.requests.append(request)
-    if op.done or op.halted is not None or op.stamp < ex.run.stops:
-        request.abort()
-
-
-def _on_update(ex: StreamExecutor, op: Operation, i: int, request: Any) -> None:
-    """On the engine's thread: quick, and nothing is raised."""
-    if not request.done:
-        _note(ex, op, i, request)
-        ex.updated()
-        return
-    problem = request.error
-    broken = problem is not None and not isinstance(problem, RequestAborted)
-    with ex.lock:
-        if len(op.requests) == i:
-            op.requests.append(request)
-        complete = op.wanted == 1 or (
-            len(op.requests) == op.wanted and all(r.done for r in op.requests)
-        )
-        if op.done or op.over or not (complete or broken):
-            return
-        op.over = True
-    if complete and not op.expr.plain and _takes_long(op):
-        ex.run.dispatcher.post(partial(_finish_gen, ex, op))
-    else:
-        _finish_gen(ex, op, problem if broken else None)
-
-
-def _finish_gen(ex: StreamExecutor, op: Operation, problem: Exception | None = None) -> None:
-    """All texts are there, or one request has failed with ``problem``."""
-    request = op.requests[0]
-    try:
-        if op.wanted == 1 and op.expr.plain and op.markers is None and request.error is None:
-            text = request.text  # most are so: nothing to look at
-            _put(ex, op, text, text, request.meta_info)
-        else:
-            _take_texts(ex, op, problem)
-    except Exception as failed:  # recorded: the thread must go on
-        ex.fail(op, failed)
-    ex.complete(op)
-
-
-def _take_texts(ex: StreamExecutor, op: Operation, problem: Exception | None) -> None:
-    requests = list(op.requests)
-    texts, infos = [], []
-    for request in requests:
-        texts.append(request.text)
-        infos.append(request.meta_info)
-        if problem is None:
-            problem = request.error
-    if problem is None and not op.expr.plain:
-        problem = next(filter(None, (_broken_form(op, request) for request in requests)), None)
-    if op.markers is not None:
-        parts = [separate(text, op.markers) for text in texts]
-        texts, reasoning = [p.text for p in parts], [p.reasoning for p in parts]
-        op.reasoning = reasoning if op.wanted > 1 else reasoning[0]
-    text = _picked(op.expr.pick, texts, problem)
-    if op.wanted > 1:
-        _put(ex, op, text, texts, infos, problem)
-    else:
-        _put(ex, op, text, texts[0], infos[0], problem)
-
-
-def _put(
-    ex: StreamExecutor,
-    op: Operation,
-    text: str,
-    value: Any,
-    meta_info: Any,
-    problem: Exception | None = None,
-) -> None:
-    """The state goes on with ``text``; the variable is ``value``, or lost as of ``problem``."""
-    with ex.lock:
-        if op.done:
-            return
-        ex.text_ += text
-        op.taken = True
-        ex.family.count(meta_info if op.wanted > 1 else (meta_info,))
-        if problem is None:
-            if op.markers is None:
-                ex.prefilled = len(ex.text_)
-            ex.store(op, value, meta_info)
-            return
-    if isinstance(problem, RequestAborted):
-        # The text so far is an error for whoever was waiting for all of it, and from then on
-        # a value like any other.
-        ex.stop(op, problem)
-        with ex.lock:
-            ex.store(op, value, meta_info)
-    else:
-        ex.fail(op, problem)
-
-
-def _takes_long(op: Operation) -> bool:
-    """Whether to take the texts may be too slow for the engine's thread."""
-    return not isinstance(op.expr.pick, int) or any(_must_check(op, r) for r in op.requests)
-
-
-def _must_check(op: Operation, request: Any) -> bool:
-    """Whether the form of a finished text was not fully enforced while it was written."""
-    form = op.expr.form
-    return isinstance(form, JsonForm) and form.must_check(request.meta_info)
-
-
-def _broken_form(op: Operation, request: Any) -> ConstraintError | None:
-    """What is wrong with the form of a finished text."""
-    if _must_check(op, request):
-        try:
-            op.expr.form.check(request.text)
-        except ConstraintError as broken:
-            return broken
-    return None
-
-
-def _picked(pick: int | Callable[[list[str]], int], texts: list[str], problem: Any) -> str:
-    """The text that the state goes on with. After a ``problem`` the user's function is not asked:
-    it was written for whole texts."""
-    if isinstance(pick, int):
-        return texts[pick] if pick < len(texts) else ""
-    if problem is not None:
-        return ""
-    index = pick(list(texts))
-    if not isinstance(index, int) or not 0 <= index < len(texts):
-        raise ValueError(f"pick: the function must return 0 to {len(texts) - 1}, got {index!r}")
-    return texts[index]
-
-
-def _separate(ex: StreamExecutor, op: Operation) -> bool:
-    """The generation before it has done the work."""
-    gen = op.source
-    if gen.reasoning is None:
-        raise gen.error or RequestAborted("the run was stopped")
-    with ex.lock:
-        ex.store(op, gen.reasoning)
-    return True
-
-
-def _select(ex: StreamExecutor, op: Operation) -> None:
-    expr, run = op.expr, ex.run
-    if run.follows:
-        _select_there(ex, op)
-        return
-
-    def decided(scoring: Scoring) -> None:
-        """On the engine's thread, when the last score or the first failure is in."""
-        _finish_select(ex, op, scoring.problem, scoring.decide)
-
-    encode, options = run.backend.tokenizer.encode, ex.request_options
-    images = options.pop("image_data", None)
-    if images is not None:
-        encode = partial(run.backend.prompt_ids, image_data=images)
-    scoring = Scoring(expr, ex.text_, run.backend.tokenizer, decided, encode)
-    for ids, start, on_update in scoring.jobs():
-        request = run.backend.submit(
-            ids,
-            {"max_new_tokens": 0, "temperature": 0.0},
-            run=run.id,
-            state=ex.sid,
-            name=expr.name or "",
-            purpose="select",
-            return_logprob=True,
-            logprob_start_len=start,
-            on_update=on_update,
-            **({"image_data": images} if start and images is not None else {}),
-            **options,
-        )
-        _keep(ex, op, request)
-
-
-def _select_there(ex: StreamExecutor, op: Operation) -> None:
-    """Let the backend choose by its own means."""
-    expr, run = op.expr, ex.run
-
-    def on_update(request: Any) -> None:
-        if request.done:
-            _finish_select(ex, op, request.error, lambda: request.decision)
-
-    request = run.backend.select(
-        ex.text_,
-        expr.choices,
-        expr.temperature,
-        expr.choices_method,
-        program=ex,
-        run=run.id,
-        on_update=on_update,
-    )
-    _keep(ex, op, request)
-
-
-def _finish_select(
-    ex: StreamExecutor,
-    op: Operation,
-    problem: Exception | None,
-    decide: Callable[[], ChoicesDecision],
-) -> None:
-    """On the engine's or a worker's thread: quick, and nothing is raised."""
-    try:
-        if op.done:
-            return
-        if problem is not None:
-            raise problem
-        decision = decide()
-        pairs = [list(pair) for pair in zip(op.expr.choices, decision.scores, strict=False)]
-        with ex.lock:
-            ex.text_ += decision.decision
-            ex.store(op, decision.decision, decision.meta_info or {}, pairs or None)
-    except RequestAborted as stopped:
-        ex.stop(op, stopped)
-    except Exception as failed:  # recorded: raised where the variable is read
-        ex.fail(op, failed)
-    ex.complete(op)
-
-
 PERFORM: dict[type[SglExpr], Callable[[StreamExecutor, Operation], bool | None]] = {
     SglConstantText: _constant,
     SglImage: _image,
-    SglGen: _gen,
-    SglSeparateReasoning: _separate,
-    SglSelect: _select,
-    SglVariable: _variable,
-    SglAwait: _await,
+    SglGen: gen,
+    SglSeparateReasoning: separation,
+    SglSelect: select,
+    SglVariable: variable,
+    SglAwait: wait_for,
     SglRoleBegin: _role_begin,
     SglRoleEnd: _role_end,
     SglVarScopeBegin: _scope_begin,
