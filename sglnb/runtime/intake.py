@@ -168,11 +168,12 @@ class Intake:
         if constraint not in self._compiled:
             self._compiled.add(constraint)
             graph = constraint.graph()
+            counted = graph is not None and constraint.n_states is not None
             self._core.events.emit(
                 ConstraintCompiled(
                     source=_told(constraint),
                     states=constraint.n_states,
-                    compressed_states=None if graph is None else len(graph.compressed.nodes),
+                    compressed_states=len(graph.compressed.nodes) if counted else None,
                     seconds=constraint.compile_ms / 1e3,
                 )
             )

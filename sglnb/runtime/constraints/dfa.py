@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from sglnb.runtime.constraints.charset import CharSet, size
+from sglnb.runtime.constraints.shortest import Back
 
 _DENSE_ENTRIES = 4_000_000
 
@@ -114,6 +115,9 @@ class DFA:
         final: the states where a text may end.
     """
 
+    complete = True
+    """Whether all of it is there; :class:`.lazy.LazyDFA` makes states on demand."""
+
     def __init__(self, alphabet: Alphabet, rows: list[dict[int, int]], final: Iterable[int]):
         self.alphabet = alphabet
         self.rows = rows
@@ -150,6 +154,27 @@ class DFA:
         known, target = self._sparse
         table[known] = target
         return table
+
+    def parts(self, state: int) -> list[int]:
+        """States whose texts are together those of ``state``, and which may be easier."""
+        return [state]
+
+    def nodes(self, state: int) -> list[int]:
+        """The nodes of :meth:`backwards` that are ``state``."""
+        return [state]
+
+    def backwards(self) -> Back:
+        """The automaton, for the shortest ways to its ends."""
+        into: list[list[tuple[int, int | None]]] = [[] for _ in self.rows]
+        for state, row in enumerate(self.rows):
+            for char_class, target in row.items():
+                into[target].append((state, char_class))
+        return Back(into, list(self.final), [[c] for c in range(len(self.alphabet))])
+
+    @property
+    def seen(self) -> Iterable[int]:
+        """The states that were made so far: all."""
+        return range(len(self))
 
     def only_exit(self, state: int) -> tuple[str, int] | None:
         """The one way on from ``state``: (character, next state). None if there is a choice;

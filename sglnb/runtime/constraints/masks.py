@@ -23,6 +23,9 @@ _MAX_CACHE_BYTES = 64 << 20
 _DENSE = 6
 """A node more in a list of children costs as much as this many in a flat array."""
 
+_WIDE = 500
+"""New states for one mask that are too many."""
+
 
 class Landing(NamedTuple):
     """Tokens with the automaton state and the begun character that each leads to."""
@@ -50,6 +53,7 @@ class TokenMasks:
         self._tail_classes = np.array(overlaps, dtype=np.float32).T
         self._masks: dict[tuple[int, bytes], Mask] = {}
         self._shared: dict[bytes, np.ndarray] = {}
+        self._in_parts = False
         self.live: set[tuple[int, bytes]] | None = None
         """The states from which tokens can reach an end; None: all of them."""
 
@@ -75,10 +79,22 @@ class TokenMasks:
         return 4 * -(-self._vocabulary.size // 32)
 
     def _compute(self, state: int, pending: bytes) -> Mask:
-        legal = self.nothing()
+        parts = self.parts(state)
+        if len(parts) > 1:
+            words = np.bitwise_or.reduce([self(part, pending).words for part in parts])
+            legal = np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool)
+            return self.pack(legal, ends=False)
+        legal, made = self.nothing(), len(self._dfa)
         for landing in self.landings(state, pending):
             legal[self._only_live(landing)] = True
+        self._in_parts |= len(self._dfa) - made > _WIDE
         return self.pack(legal, ends=self.is_end(state, pending))
+
+    def parts(self, state: int) -> list[int]:
+        """States that together allow what ``state`` does. More than one where an automaton that
+        makes its states on demand made too many for one mask: then the masks of the NFA's states
+        are computed, once each, and put together."""
+        return self._dfa.parts(state) if self._in_parts else [state]
 
     def is_end(self, state: int, pending: bytes) -> bool:
         """Whether a text may end there."""
