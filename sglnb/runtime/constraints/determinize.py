@@ -12,6 +12,7 @@ MAX_STATES = 10_000
 MAX_STEPS = 2_000_000
 """Work limit, counted in positions looked at: about half a second."""
 _MAX_SPLITS = 20_000
+_MAX_WORD_BYTES = 16 << 20
 
 
 class TooLarge(ConstraintError):
@@ -49,6 +50,7 @@ class Subsets:
         self._bit = {q: 1 << i for i, q in enumerate(self.core)}
         self._closures: dict[int, int] = {}
         self._splits: dict[frozenset[int], list[tuple[list[int], list[int]]]] = {}
+        self._words: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._left = MAX_STEPS
         for q in reversed(range(len(nfa.moves))):  # mostly successors first
             self._closures[q] = self._closure(q)
@@ -89,9 +91,11 @@ class Subsets:
     def exits(self, subset: int) -> list[tuple[list[int], int]]:
         """(classes, next subset) pairs; every class at most once."""
         targets: dict[int, int] = {}
-        for member in self.members(subset):
-            for number, target in self._moves[self.core[member]]:
-                targets[number] = targets.get(number, 0) | self._closures[target]
+        words = np.frombuffer(subset.to_bytes(8 * (len(self.core) // 64 + 1), "little"), "<u8")
+        at = words.nonzero()[0]
+        for key in zip(at.tolist(), words[at].tolist(), strict=True):
+            for number, reached in self._words.get(key) or self._word(key):
+                targets[number] = targets.get(number, 0) | reached
         out = []
         for numbers, classes in self._split(frozenset(targets)):
             reached = 0
@@ -99,6 +103,21 @@ class Subsets:
                 reached |= targets[number]
             out.append((classes, reached))
         return out
+
+    def _word(self, key: tuple[int, int]) -> list[tuple[int, int]]:
+        """Where 64 NFA states lead, by set of characters. Large sets of states are made of words
+        that come back: long counted repeats are all ones."""
+        at, word = key
+        targets: dict[int, int] = {}
+        while word:
+            low = word & -word
+            word ^= low
+            for number, target in self._moves[self.core[64 * at + low.bit_length() - 1]]:
+                targets[number] = targets.get(number, 0) | self._closures[target]
+        if len(self._words) * (len(self.core) // 8 + 300) > _MAX_WORD_BYTES:
+            self._words.clear()
+        self._words[key] = list(targets.items())
+        return self._words[key]
 
     def _split(self, numbers: frozenset[int]) -> list[tuple[list[int], list[int]]]:
         """The classes of some sets, grouped by which of the sets they are in."""

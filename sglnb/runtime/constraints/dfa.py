@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sglnb.runtime.constraints.charset import CharSet, size
+from sglnb.runtime.constraints.charset import CharSet, runs, size
 from sglnb.runtime.constraints.shortest import Back
 
 _DENSE_ENTRIES = 4_000_000
@@ -98,6 +98,16 @@ class Alphabet:
         last = bisect_right(self._starts_list, hi)
         touched = self._class[first:last]
         out[touched[touched >= 0]] = True
+        return out
+
+    def overlaps(self, lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+        """Whether each class has a code point in each of the ranges, bool (classes, ranges)."""
+        out = np.zeros((len(self), len(lows)), dtype=bool)
+        first = np.searchsorted(self._starts, lows, side="right") - 1
+        count = np.searchsorted(self._starts, highs, side="right") - first
+        touched = self._class[runs(first, count)]
+        which = np.repeat(np.arange(len(lows)), count)
+        out[touched[touched >= 0], which[touched >= 0]] = True
         return out
 
     @cached_property

@@ -49,7 +49,7 @@ class LazyDFA(DFA):
         self._single: dict[int, int] = {}
         self._state_bytes = 700 + 2 * (len(subsets.core) // 8) + 66 * min(self._width, 64)
         self._max_kept = max(4, max_bytes // self._state_bytes)
-        self._kept = _Kept(self._width)
+        self._kept = _Kept(self._width, len(self))
         self._number(subsets.start, -1)
 
     def __len__(self) -> int:
@@ -112,20 +112,19 @@ class LazyDFA(DFA):
 
     def _make_room(self) -> None:
         if len(self._kept.subset) > self._max_kept:
-            self._kept = _Kept(self._width)
+            self._kept = _Kept(self._width, len(self))
 
     # -- many states -------------------------------------------------------------------------
 
     def step(self, states: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        out = np.full(len(states), -1, dtype=np.int32)
-        alive = np.flatnonzero((states >= 0) & (classes >= 0))
-        states, classes = states[alive], classes[alive]
         with self._lock:
             self._make_room()
-            for state in np.unique(states[self._kept.slots(states) < 0]).tolist():
+            kept = self._kept
+            slots = kept.slot[states]
+            fresh = np.unique(states[slots < 0]).tolist()
+            for state in fresh:
                 self._expand(state)
-            out[alive] = self._kept.table[self._kept.slots(states), classes]
-        return out
+            return kept.table[kept.slot[states] if fresh else slots, classes]
 
     def parts(self, state: int) -> list[int]:
         """States whose texts are together those of ``state``: one for each NFA state in its set.
@@ -168,39 +167,44 @@ class LazyDFA(DFA):
 
 
 class _Kept:
-    """What may be dropped: sets of NFA states, rows, and the rows as a table."""
+    """What may be dropped: sets of NFA states, rows, and the rows as a table.
 
-    def __init__(self, width: int):
+    Attributes:
+        table: next state by row and class. Row 0 is that of state -1 and the last column that of
+            class -1: there is none.
+        slot: the row of each state, -1 of one that has none yet. The last one is of state -1.
+    """
+
+    def __init__(self, width: int, n_states: int):
         self.subset: dict[int, int] = {}
         self.number: dict[int, int] = {}
         self.rows: dict[int, dict[int, int]] = {}
-        self.table = np.full((64, width), -1, dtype=np.int32)
-        self._slot = np.full(256, -1, dtype=np.int32)
+        self.table = np.full((64, width + 1), -1, dtype=np.int32)
+        self.slot = np.array([0], dtype=np.int32)
+        self._enough_slots(n_states)
 
     @property
     def nbytes(self) -> int:
-        return self.table.nbytes + self._slot.nbytes
+        return self.table.nbytes + self.slot.nbytes
 
     def add(self, state: int, subset: int) -> None:
         self.subset[state] = subset
         self.number.setdefault(subset, state)
+        self._enough_slots(state)
 
     def fill(self, state: int, row: dict[int, int]) -> None:
-        at = len(self.rows)
+        at = len(self.rows) + 1
         if at == len(self.table):
             self.table = np.concatenate([self.table, np.full_like(self.table, -1)])
-        if state >= len(self._slot):
-            more = np.full(max(state, len(self._slot)), -1, dtype=np.int32)
-            self._slot = np.concatenate([self._slot, more])
         if row:
             self.table[at, list(row)] = list(row.values())
-        self._slot[state] = at
+        self.slot[state] = at
         self.rows[state] = row
 
-    def slots(self, states: np.ndarray) -> np.ndarray:
-        """Rows of the table, -1 for states that have none yet."""
-        known = states < len(self._slot)
-        return np.where(known, self._slot[np.where(known, states, 0)], -1)
+    def _enough_slots(self, state: int) -> None:
+        if state >= len(self.slot) - 1:
+            more = np.full(state + 256, -1, dtype=np.int32)
+            self.slot = np.concatenate([self.slot[:-1], more, self.slot[-1:]])
 
 
 class _Rows:

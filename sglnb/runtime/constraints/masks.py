@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sglnb.runtime.constraints.base import Mask
+from sglnb.runtime.constraints.charset import runs
 from sglnb.runtime.constraints.dfa import DFA
-from sglnb.runtime.constraints.vocabulary import Vocabulary, ranges, utf8_span
+from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 
 _MAX_CACHE_BYTES = 64 << 20
 
@@ -45,12 +46,6 @@ class TokenMasks:
         self._vocabulary = vocabulary
         self._dfa = dfa
         self._node_class = dfa.alphabet.classify(vocabulary.chars)[vocabulary.node_char]
-        spans = [utf8_span(tail) for tail in vocabulary.tails[1:]]
-        none = np.zeros(len(dfa.alphabet), dtype=bool)
-        overlaps = [
-            none if s is None else dfa.alphabet.overlapping(s.lo, s.hi) for s in (None, *spans)
-        ]
-        self._tail_classes = np.array(overlaps, dtype=np.float32).T
         self._masks: dict[tuple[int, bytes], Mask] = {}
         self._shared: dict[bytes, np.ndarray] = {}
         self._in_parts = False
@@ -67,6 +62,12 @@ class TokenMasks:
                 self._masks, self._shared = {}, {}
             self._masks[key] = mask
         return mask
+
+    @cached_property
+    def _tail_classes(self) -> np.ndarray:
+        """Whether each begun character may become one of each class, (classes, tails)."""
+        lows, highs = self._vocabulary.tail_spans
+        return self._dfa.alphabet.overlaps(lows, highs).astype(np.float32)
 
     @property
     def nbytes(self) -> int:
@@ -185,7 +186,7 @@ class TokenMasks:
         count = v.n_children[nodes]
         here, there, end = v.level_bounds(int(nodes[0]))
         if _DENSE * int(count.sum()) < end - there:
-            below = ranges(v.first_child[nodes], count)
+            below = runs(v.first_child[nodes], count)
             alive, reached = _alive(
                 self._dfa.step(np.repeat(states, count), self._node_class[below])
             )
@@ -200,9 +201,9 @@ class TokenMasks:
         """The legal tokens that end exactly at ``nodes``, or inside a character after them."""
         v = self._vocabulary
         if _DENSE * len(nodes) < v.n_nodes:
-            which = ranges(v.first_token[nodes], v.n_tokens[nodes])
+            which = runs(v.first_token[nodes], v.n_tokens[nodes])
             reached = np.repeat(states, v.n_tokens[nodes])
-            parts = ranges(v.first_part[nodes], v.n_parts[nodes])
+            parts = runs(v.first_part[nodes], v.n_parts[nodes])
             begun = np.repeat(states, v.n_parts[nodes])
         else:
             state_of = np.full(v.n_nodes, -1, dtype=np.int32)
