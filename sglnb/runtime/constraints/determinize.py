@@ -13,6 +13,7 @@ MAX_STEPS = 2_000_000
 """Work limit, counted in positions looked at: about half a second."""
 _MAX_SPLITS = 20_000
 _MAX_WORD_BYTES = 16 << 20
+_FULL = 12
 
 
 class TooLarge(ConstraintError):
@@ -94,7 +95,7 @@ class Subsets:
         words = np.frombuffer(subset.to_bytes(8 * (len(self.core) // 64 + 1), "little"), "<u8")
         at = words.nonzero()[0]
         for key in zip(at.tolist(), words[at].tolist(), strict=True):
-            for number, reached in self._words.get(key) or self._word(key):
+            for number, reached in self._words.get(key) or self._word(*key):
                 targets[number] = targets.get(number, 0) | reached
         out = []
         for numbers, classes in self._split(frozenset(targets)):
@@ -104,20 +105,25 @@ class Subsets:
             out.append((classes, reached))
         return out
 
-    def _word(self, key: tuple[int, int]) -> list[tuple[int, int]]:
-        """Where 64 NFA states lead, by set of characters. Large sets of states are made of words
-        that come back: long counted repeats are all ones."""
-        at, word = key
-        targets: dict[int, int] = {}
-        while word:
-            low = word & -word
-            word ^= low
+    def _word(self, at: int, word: int) -> list[tuple[int, int]]:
+        """(set of characters, where it leads) pairs of 64 NFA states. Full words are remembered:
+        they come back, for long counted repeats are all ones."""
+        steps = []
+        left = word
+        while left:
+            low = left & -left
+            left ^= low
             for number, target in self._moves[self.core[64 * at + low.bit_length() - 1]]:
-                targets[number] = targets.get(number, 0) | self._closures[target]
+                steps.append((number, self._closures[target]))
+        if word.bit_count() < _FULL:
+            return steps
+        targets: dict[int, int] = {}
+        for number, reached in steps:
+            targets[number] = targets.get(number, 0) | reached
         if len(self._words) * (len(self.core) // 8 + 300) > _MAX_WORD_BYTES:
             self._words.clear()
-        self._words[key] = list(targets.items())
-        return self._words[key]
+        self._words[at, word] = list(targets.items())
+        return self._words[at, word]
 
     def _split(self, numbers: frozenset[int]) -> list[tuple[list[int], list[int]]]:
         """The classes of some sets, grouped by which of the sets they are in."""
