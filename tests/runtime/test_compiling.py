@@ -125,7 +125,7 @@ def test_a_stream_goes_on_while_much_is_compiled(engine):
         assert request.result(60).text
     assert stream.result(60).new_tokens == 80
     told = [e.source for e in engine.events.since(seen) if e.kind == "constraint_compiled"]
-    assert told.count(twice) == 1
+    assert sum(twice in source for source in told) == 1
     assert engine.metrics()["compiling"] == 0
     engine.check()
 

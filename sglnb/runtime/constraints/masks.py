@@ -95,7 +95,7 @@ class TokenMasks:
         """States that together allow what ``state`` does. More than one where an automaton that
         makes its states on demand made too many for one mask: then the masks of the NFA's states
         are computed, once each, and put together."""
-        return self._dfa.parts(state) if self._in_parts else [state]
+        return self._dfa.parts(state) if self._in_parts and self.live is None else [state]
 
     def is_end(self, state: int, pending: bytes) -> bool:
         """Whether a text may end there."""
