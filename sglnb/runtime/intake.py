@@ -186,13 +186,12 @@ class Intake:
         )
         if constraint not in self._compiled:
             self._compiled.add(constraint)
-            graph = constraint.graph()
-            counted = graph is not None and constraint.n_states is not None
+            graph = None if constraint.n_states is None else constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
                     source=self._name(constraint),
                     states=constraint.n_states,
-                    compressed_states=len(graph.compressed.nodes) if counted else None,
+                    compressed_states=None if graph is None else len(graph.compressed.nodes),
                     seconds=constraint.compile_ms / 1e3,
                 )
             )
@@ -215,7 +214,8 @@ class Intake:
             self._uses.clear()
         self._uses.add((run, told))
         if constraint not in self._graphs:
-            graphs = constraint.graph()
+            # One that makes its states on demand would be told of before they are there.
+            graphs = None if constraint.n_states is None else constraint.graph()
             small = graphs is not None and len(graphs.compressed.edges) <= _MAX_EDGES
             self._graphs[constraint] = to_record(graphs.compressed) if small else None
         self._core.events.emit(
