@@ -21,7 +21,9 @@ FULL, NO_ALTERNATIVES, MERGED, CUT = range(4)
 MERGE = 16
 """Most tokens that share one event in the merged form."""
 DROPPABLE = TREE_KINDS | {"tokens", "step"}
-_PARALLEL = ("ids", "pieces", "lp", "allowed", "mass")
+_PARALLEL = ("ids", "pieces", "lp", "allowed", "mass", "ent")
+TICKS = 100_000
+"""A second, as precise as times are in wire form."""
 
 
 def to_json(value: Any) -> str:
@@ -78,7 +80,7 @@ class SavedLog:
                 size = len(to_json(wire)) + 1
         if self.level >= MERGED:
             if event.kind == "tokens" and self._merge(wire):
-                self.size += size - 60
+                self.size += size - 54
                 return
             if event.kind == "step" and self._merge_step(wire):
                 return
@@ -104,6 +106,9 @@ class SavedLog:
             wire.update({key: list(wire[key]) for key in _PARALLEL if key in wire})
             self._open[wire["rid"]] = wire
             return False
+        # How much later each token came than the first.
+        late = last.setdefault("at", [0] * len(last["ids"]))
+        late += [round((wire["t"] - last["t"]) * TICKS)] * len(wire["ids"])
         for key in _PARALLEL:
             if key in wire:
                 last[key] += wire[key]

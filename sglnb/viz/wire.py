@@ -65,7 +65,10 @@ class Encoder:
         wire.update(rid=event.rid, ids=event.ids, pieces=event.pieces)
         if event.how != "sampled":
             wire["how"] = event.how
-        for name, values, digits in (("lp", event.logprobs, 4), ("mass", event.mass, 4)):
+        numbers = (
+            ("lp", event.logprobs, 4), ("mass", event.mass, 4), ("ent", event.entropy or (), 3),
+        )  # fmt: skip
+        for name, values, digits in numbers:
             if any(value is not None for value in values):
                 wire[name] = [None if v is None else round(v, digits) for v in values]
         if any(value is not None for value in event.allowed):

@@ -1,7 +1,7 @@
 // The events received so far, and the view folded from them up to where the slider stands.
 
 import { initial, reduce } from "./reduce.js";
-import { makeDecoder } from "./wire.js";
+import { makeDecoder, unmerged } from "./wire.js";
 
 const TREE_KINDS = new Set(["cache_snapshot", "node_inserted", "node_split", "node_hit", "node_locked", "node_evicted"]);
 
@@ -32,8 +32,8 @@ export function makeStore() {
       if (!text || (store.events.length && !store.behind)) return;
       const saved = JSON.parse(text);
       decode = makeDecoder();
-      store.events = saved.events.map(decode);
-      // Merged events carry their first number: only the copy's end says where it stands.
+      store.events = unmerged(saved.events).map(decode);
+      // Merged events carried their first number: only the copy's end says where it stands.
       store.lastSeq = saved.last;
       store.behind = false;
       store.level = saved.level;
