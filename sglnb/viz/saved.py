@@ -22,6 +22,8 @@ MERGE = 16
 """Most tokens that share one event in the merged form."""
 DROPPABLE = TREE_KINDS | {"tokens", "step"}
 _PARALLEL = ("ids", "pieces", "lp", "allowed", "mass", "ent")
+LINE = 250
+"""Events in a line of the copy."""
 TICKS = 100_000
 """A second, as precise as times are in wire form."""
 
@@ -139,8 +141,15 @@ class SavedLog:
         return True
 
     def text(self) -> str:
-        """The copy as JSON: ``events`` in wire form, ``last`` (the newest event's number, kept or
-        not), ``header``, ``level`` and ``omitted``."""
+        """The copy as JSON: ``last`` (the newest event's number, kept or not), ``header``,
+        ``level``, ``omitted`` and ``events`` in wire form.
+
+        The first line holds all but the events, the last one nothing; those between hold some
+        events each, so that a page can read a long log a line at a time.
+        """
         header = {key: value for key, value in self.header.items() if key != "counts"}
-        return to_json({"events": self._wires, "last": self.last, "header": header,
-                        "level": self.level, "omitted": self.omitted})  # fmt: skip
+        head = to_json({"last": self.last, "header": header, "level": self.level,
+                        "omitted": self.omitted, "events": []})  # fmt: skip
+        wires = self._wires
+        lines = [to_json(wires[i : i + LINE])[1:-1] for i in range(0, len(wires), LINE)]
+        return f"{head[:-2]}\n" + ",\n".join(lines) + "\n]}"

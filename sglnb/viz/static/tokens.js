@@ -170,18 +170,17 @@ export function makeTokensPane(hooks) {
       return;
     }
     if (!root.clientHeight) return; // folded: there is no window
-    let frame = root.getBoundingClientRect();
-    for (let again = true; again;) {
-      again = false;
-      for (const page of pages.slice(firstBelow(pages, frame.top - NEAR))) {
-        if (page.element.getBoundingClientRect().top > frame.bottom + NEAR) break;
-        again ||= page.spans === null; // it may take another height than was thought
-        fill(page);
+    const frame = root.getBoundingClientRect();
+    for (let missing = null; missing?.length !== 0; missing.forEach(fill)) {
+      // Once more after each round: pages may take other heights than was thought.
+      missing = [];
+      for (let i = firstBelow(pages, frame.top - NEAR); i < pages.length; i++) {
+        if (pages[i].element.getBoundingClientRect().top > frame.bottom + NEAR) break;
+        if (!pages[i].spans) missing.push(pages[i]);
       }
     }
     const active = stop.current?.isConnected ? stop.current : null;
     const stays = active?.sglPages.pageAt(active.sglPos);
-    frame = root.getBoundingClientRect();
     pages.filter((page) => page.spans && page !== stays)
       .map((page) => ({ page, box: page.element.getBoundingClientRect() }))
       .filter(({ box }) => box.bottom < frame.top - FAR || box.top > frame.bottom + FAR)

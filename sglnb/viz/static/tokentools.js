@@ -57,7 +57,7 @@ export function makeTokenTools(hooks) {
     const { ends } = MODES[mode];
     if (!ends) {
       legend.replaceChildren(...KINDS.filter(([kind]) => kinds.has(kind)).map(([kind, word]) =>
-        make("span", {}, make("i", { class: `tok ${kind}`, "aria-hidden": "true" }), word)));
+        make("span", {}, make("i", { class: `sample ${kind}`, "aria-hidden": "true" }), word)));
       return;
     }
     const scale = make("i", { class: "scale", "aria-hidden": "true" });

@@ -20,6 +20,7 @@ import { lightsOf } from "./selection.js";
 
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
 const TREE_SHARE = 6;
+const SLICE = 25; // milliseconds of a frame that go to reading and folding the log
 
 /** The panes in order. A pane has `root`, `draw(view, …)` and `light(…)`, and may have `legend`
  * (`[class, word]` pairs) and `help` (what one is looking at, in a few sentences). */
@@ -39,6 +40,7 @@ export function render({ model, el }) {
   let hovered = null;
   let filter = null;
   let dirty = false;
+  let drawn = store.view; // while the slider's place is folded anew, the one that is seen
   let onScreen = true;
   let arrived = performance.now();
 
@@ -97,7 +99,13 @@ export function render({ model, el }) {
   }
 
   function draw() {
-    const view = store.settle();
+    if (!store.settle(SLICE)) {
+      schedule(); // the picture stays as it was till then
+      setText(note, store.reading ? "reading the log …" : "");
+      return;
+    }
+    const { view } = store;
+    drawn = view;
     const atEnd = store.cursor === store.events.length;
     const live = atEnd && store.following;
     const head = atEnd && store.header ? { ...view.header, ...store.header } : view.header;
@@ -174,7 +182,7 @@ export function render({ model, el }) {
 
   // -- the linked selection --
   function drawSelection() {
-    const { view } = store;
+    const view = drawn;
     let lights = selection && lightsOf(view, selection);
     if (!lights) {
       selection = null;
@@ -209,9 +217,7 @@ export function render({ model, el }) {
     schedule();
   };
   const onSaved = () => {
-    const before = store.events.length;
-    store.restore(model.get("saved"));
-    if (store.events.length !== before) schedule();
+    if (store.restore(model.get("saved"))) schedule();
   };
   model.on("msg:custom", onMessage);
   model.on("change:saved", onSaved);
