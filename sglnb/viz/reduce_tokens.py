@@ -8,8 +8,8 @@ not been seen; ``shared`` says how many of its tokens it has from there.
 
 Token records are never changed once made, only appended or replaced from some place to the end,
 so that a view can tell by identity what is new. Records that were replaced hang on as ``ghosts``
-of the first one that came in their place; ``back`` counts them. ``static/reduce_tokens.js`` holds the same fold;
-change both together.
+of the first one that came in their place; ``back`` counts them. ``static/reduce_tokens.js`` holds
+the same fold; change both together.
 """
 
 from __future__ import annotations
