@@ -7,6 +7,7 @@ does not fit is counted instead of kept. The header's numbers are always there a
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -54,14 +55,15 @@ class SavedLog:
         self._open: dict[str, Wire] = {}
         self._last_step: Wire = {}
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Keep ``events`` too."""
-        for event in events:
+    def add(self, events: Iterable[Event], encoded: Iterable[tuple[Wire, str] | None] = ()) -> None:
+        """Keep ``events`` too. ``encoded`` are what a full :class:`Encoder` made of them and its
+        JSON, where someone has them already: they are used while the copy is full."""
+        for event, known in itertools.zip_longest(events, encoded):
             reduce_header(self.header, event)
             self.last = event.seq
             if self.level < CUT:
                 self._events.append(event)
-            self._put(event)
+            self._put(event, known if self.level == FULL else None)
             while self.size > self.budget and self.level < CUT:
                 self._start(self.level + 1)
                 for earlier in self._events:
@@ -69,9 +71,12 @@ class SavedLog:
         if self.level == CUT:
             self._events.clear()  # it gets no leaner: no second pass will need them
 
-    def _put(self, event: Event) -> None:
-        wire = self._encode(event)
-        size = len(to_json(wire)) + 1
+    def _put(self, event: Event, known: tuple[Wire, str] | None = None) -> None:
+        if self.level == CUT and self.size > self.budget and event.kind in DROPPABLE:
+            self.omitted += 1
+            return
+        wire = self._encode(event) if known is None else known[0]
+        size = len(to_json(wire) if known is None else known[1]) + 1
         if self.level == CUT and self.size + size > self.budget:
             if event.kind in DROPPABLE or self.size > 1.15 * self.budget:
                 self.omitted += 1
