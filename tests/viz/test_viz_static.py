@@ -177,3 +177,14 @@ def test_dot_text_quotes_labels():
 
 def test_no_notebook_here():
     assert viz.in_notebook() is False
+
+
+def test_what_was_taken_back_is_struck_through_and_rare_kinds_are_explained():
+    text = viz.static_html(load("rewound"), run_of(load("rewound")))
+    ghosts = re.findall(r'line-through[^>]*taken back">([^<]*)<', text)
+    assert "".join(ghosts) == " yan"
+    for word in ("closed by max_tokens", "retokenized", "taken back", "entropy", "⟨E9⟩"):
+        assert word in text
+    plain = viz.static_html(load("chat"), run_of(load("chat")))
+    assert "retokenized" not in plain
+    assert "taken back" not in plain
