@@ -11,6 +11,7 @@ import { makeTokenTools } from "./tokentools.js";
 export const WHOLE = 2000; // so many tokens are drawn in any case
 const NEAR = 500; // pixels beyond the window that are filled,
 const FAR = 1000; // and that may stay so
+const RULED = 40; // characters that are measured
 const TAILS = { length: " ⋯ length limit", abort: " ◼ stopped" };
 
 /** `hooks.select(selection | null)` is told what is pointed at or focused. */
@@ -201,22 +202,17 @@ export function makeTokensPane(hooks) {
   }
 
   let width = 0;
+  const ruler = make("span", { class: "flow ruler", "aria-hidden": "true", text: "0".repeat(RULED) });
+  root.append(ruler);
   new ResizeObserver(() => {
     if (root.clientWidth !== width) {
       width = root.clientWidth;
-      for (const { text } of parts) text.reflow(columnsOf(text.flow));
+      const character = ruler.getBoundingClientRect().width / RULED;
+      const columns = parts.map(({ text }) => Math.floor(text.flow.clientWidth / character) || 80);
+      parts.forEach(({ text }, i) => text.reflow(columns[i]));
     }
     fillNear();
   }).observe(root);
-  const ruler = make("span", { class: "ruler", "aria-hidden": "true", text: "0".repeat(40) });
-
-  function columnsOf(flow) {
-    flow.append(ruler);
-    const columns = Math.floor(flow.clientWidth / (ruler.getBoundingClientRect().width / 40));
-    ruler.remove();
-    return columns || 80;
-  }
-
   // -- drawing --
   function createRow({ row }) {
     const flow = make("div", { class: "flow", role: "listbox", "aria-orientation": "horizontal" });
@@ -240,6 +236,14 @@ export function makeTokensPane(hooks) {
 
   function updateRow(element, { row, depth }, running, runError) {
     const part = element.sgl;
+    total += row.shown - startOf(row);
+    const hits = tools.hits.get(row.state);
+    const state = [row.shown, row.shared, row.cached, row.status, row.ended, row.rid, row.error, row.picks.length,
+      row.label, row.name, depth, running, opened.has(row.state), runError].join();
+    const newest = row.tokens[row.shown - 1];
+    if (!repaint && state === part.state && newest === part.newest && hits === part.hits) return;
+    Object.assign(part, { state, newest, hits });
+    part.rare = tools.rareKinds(row);
     const label = oneLine(rowLabel(row));
     setText(part.label, label);
     setAttr(part.label, "title", label);
@@ -251,14 +255,12 @@ export function makeTokensPane(hooks) {
     setAttr(part.fold, "aria-expanded", String(open));
     part.fold.classList.toggle("is-cached", !open && row.cached > 0);
     setText(part.fold, open ? "fold" : `⋯ ${countOf(row.shared, "token")} shared`);
-    const hits = tools.hits.get(row.state);
     part.text.update(row, start, (pos) => ({
       ...shows, found: hits?.has(pos) ?? false, cached: pos < row.cached,
       from: pos < row.cached && pos === start && (start === 0 || start !== row.shared),
       until: pos === row.cached - 1,
     }), repaint || part.cached !== row.cached);
     part.cached = row.cached;
-    total += row.shown - start;
     const going = running && !row.ended && row.status === "" && row.rid !== "";
     part.tail.className = `tail${going ? " going" : ""}`;
     setText(part.tail, going ? "▍" : TAILS[row.status] ?? "");
@@ -281,13 +283,13 @@ export function makeTokensPane(hooks) {
       const items = orderedRows(view.tokens).filter(({ row }) =>
         row.shown > 0 || (row.error && row.error !== runError) || row.picks.length || row.rid);
       root.classList.toggle("many", items.length > 1);
-      tools.draw(items.map(({ row }) => ({ row, start: startOf(row) })));
+      tools.read(items.map(({ row }) => ({ row, start: startOf(row) })));
       total = 0;
       keyed(root, rows, items, ({ row }) => row.state, createRow,
         (element, item) => updateRow(element, item, running, runError));
       repaint = false;
       parts = items.map(({ row }) => rows.get(row.state).sgl);
-      tools.long(total > WHOLE);
+      tools.draw(new Set(parts.flatMap((part) => part.rare)), total > WHOLE);
       if (running && atEnd) root.scrollTop = root.scrollHeight;
       fillNear();
       if (running && atEnd) root.scrollTop = root.scrollHeight;

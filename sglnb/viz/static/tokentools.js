@@ -102,21 +102,23 @@ export function makeTokenTools(hooks) {
   const tools = {
     root,
     hits: new Map(),
+    /** The kinds of tokens in a row that are told of only where there are some. */
+    rareKinds: (row) => KINDS.map(([kind]) => kind)
+      .filter((kind) => row.tokens.some((token) => token.kind === kind)),
     /** The rows as they are now, each `{ row, start }` with the first position that is shown. */
-    draw(now) {
+    read(now) {
       texts = now;
+      if (search.value) find();
+    },
+    /** `rare` are the kinds there are; `long` says that the browser's own search cannot see all. */
+    draw(rare, long) {
       const before = kinds;
-      kinds = new Set(texts.flatMap(({ row }) => KINDS.map(([kind]) => kind)
-        .filter((kind) => row.tokens.some((token) => token.kind === kind))));
+      kinds = rare;
       if (kinds.size !== before.size) drawLegend();
+      setAttr(finder, "hidden", !long && !search.value);
       const back = texts.reduce((sum, { row }) => sum + row.back, 0);
       setAttr(ghosts, "hidden", back === 0);
       setText(ghosts, `${countOf(back, "token")} taken back`);
-      if (search.value) find();
-    },
-    /** Whether the text is so long that the browser's own search cannot see all of it. */
-    long(is) {
-      setAttr(finder, "hidden", !is && !search.value);
     },
   };
   return tools;

@@ -41,6 +41,7 @@ export function render({ model, el }) {
   let filter = null;
   let dirty = false;
   let drawn = store.view; // while the slider's place is folded anew, the one that is seen
+  const begun = new Set(); // panes that were drawn before
   let onScreen = true;
   let arrived = performance.now();
 
@@ -119,7 +120,8 @@ export function render({ model, el }) {
     showPane("tokens", true);
     panes.tokens.draw(view, running);
     drawTree(view, live && running);
-    const bars = panes.branches.draw(view);
+    const turn = turns();
+    const bars = turn("branches") ? panes.branches.draw(view) : 0;
     const { nodes, tokens } = panes.tree.totals;
     setText(sections.tree.info, `${countOf(nodes, "node")} · ${countOf(tokens, "token")}`
       + poolWords(view.tree)
@@ -130,11 +132,28 @@ export function render({ model, el }) {
     // These two are painted with the selection, which may choose what they show.
     showPane("constraint", view.constraint.order.length > 0);
     showPane("schedule", view.schedule.steps.length > 0 && (isAsked("schedule") || isBusy(view.schedule)));
-    if (sections.constraint.isOpen()) panes.constraint.draw(view, live && running);
-    if (sections.schedule.isOpen()) panes.schedule.draw(view);
+    if (sections.constraint.isOpen() && turn("constraint")) panes.constraint.draw(view, live && running);
+    if (sections.schedule.isOpen() && turn("schedule")) panes.schedule.draw(view);
     setText(sections.schedule.info, panes.schedule.words);
     replay.draw();
     drawSelection();
+  }
+
+  /** Whether a pane may draw in this frame. The first drawing is the longest, so those of several
+   * panes go to frames of their own. */
+  function turns() {
+    const deadline = performance.now() + SLICE / 2;
+    let first = true;
+    return (key) => {
+      if (begun.has(key)) return true;
+      if (!first && performance.now() > deadline) {
+        schedule();
+        return false;
+      }
+      first = false;
+      begun.add(key);
+      return true;
+    };
   }
 
   /** Draw the tree if it changed; a large one takes no more than its share of the time. */
