@@ -99,9 +99,11 @@ def test_the_last_saved_copy_folds_to_the_final_header():
         output(fold(input.events.map(makeDecoder())).tokens);"""
     ours = json.loads(json.dumps(fold(log.since(0))["tokens"]))
     theirs = run_node(code, saved)
-    for row in (*ours["rows"].values(), *theirs["rows"].values()):
-        for token in row["tokens"]:
-            token.pop("t", None)
+    for view in (ours, theirs):  # times of this quick log are rounded on the way
+        tokens = [token for row in view["rows"].values() for token in row["tokens"]]
+        for each in (*view["requests"].values(), *tokens):
+            for key in ("t", "wait", "last"):
+                each.pop(key, None)
     assert theirs == ours
 
 
