@@ -279,6 +279,8 @@ def _source(kind: str, given: Any) -> str:
     """What :attr:`Constraint.source` will be, as far as it can be told before it is compiled."""
     if kind == "choices":
         return json.dumps(check_choices(given), ensure_ascii=False)
+    if kind in ("tools", "expression"):
+        return given.source
     return type_name(given) if kind in ("type", "json_schema") else given
 
 
