@@ -86,23 +86,22 @@ def shortest(
     Args:
         looks: places to look at before giving up.
     """
-    heap = [(0.0, 0, [], matcher)]
+    heap = [(0.0, 0, [], [], b"", matcher)]
     found, seen = 1, set()
     for _ in range(looks):
         if not heap:
             return None
-        cost, _, tokens, at = heapq.heappop(heap)
+        cost, _, before, more, text, at = heapq.heappop(heap)
+        at, way = at.deep_copy(), [*before, *more]
+        if at.try_consume_tokens(more) < len(more) or at.is_error():
+            continue
         if may_end(at):
-            return tokens
-        for rank, more in enumerate(_likely_ends(at, vocabulary, tokens[-1:], _BRANCHES)):
-            text = b"".join(vocabulary.spelled(i) for i in (*tokens, *more))
-            if len(tokens) + len(more) > limit or text in seen:
-                continue
-            seen.add(text)
-            twin = at.deep_copy()
-            if twin.try_consume_tokens(more) == len(more) and not twin.is_error():
-                way = [*tokens, *more]
-                heapq.heappush(heap, (cost + rank + _STEP, -found, way, twin))
+            return way
+        for rank, more in enumerate(_likely_ends(at, vocabulary, way[-1:], _BRANCHES)):
+            longer = text + b"".join(map(vocabulary.spelled, more))
+            if len(way) + len(more) <= limit and longer not in seen:
+                seen.add(longer)
+                heapq.heappush(heap, (cost + rank + _STEP, -found, way, more, longer, at))
                 found += 1
     return None
 
