@@ -123,11 +123,14 @@ def test_mypy_agrees(tiny, tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("tokenizer", ["sgl-tiny", "llama3"], indirect=True)
-def test_mypy_agrees_with_thousands(tokenizer, tmp_path):
-    """Of the 13 types one has two texts only, and 300 different ones of each other are asked for
-    in at most 900 tries."""
-    assert judged(tokenizer, 300, tmp_path) > 2500
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("tokenizer", "count"), [("sgl-tiny", 300), ("llama3", 120)], indirect=["tokenizer"]
+)
+def test_mypy_agrees_with_thousands(tokenizer, count, tmp_path):
+    """Of the 13 types one has two texts only, and ``count`` different ones of each other are asked
+    for in at most three times as many tries."""
+    assert judged(tokenizer, count, tmp_path) > 9 * count
 
 
 VALUES = {name: getattr(scope, name) for name in TYPES}

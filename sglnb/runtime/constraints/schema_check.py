@@ -13,9 +13,12 @@ from typing import Any
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.schema_walk import json_path
 
+_DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
 
 def check_schema(schema: Any) -> None:
     """Raise ConstraintError if ``schema`` is no JSON Schema."""
+    from jsonschema import Draft7Validator
     from jsonschema.exceptions import SchemaError
 
     if not isinstance(schema, (dict, bool)):
@@ -27,7 +30,10 @@ def check_schema(schema: Any) -> None:
         _validator_class(schema).check_schema(schema)
     except SchemaError as error:
         where = json_path(tuple(map(str, error.absolute_path)))
-        raise ConstraintError(f"no JSON Schema at {where}: {error.message[:300]}") from None
+        why = f"no JSON Schema at {where}: {error.message[:300]}"
+        if not dialect and Draft7Validator(Draft7Validator.META_SCHEMA).is_valid(schema):
+            why += f'; it is one of draft 7, which "$schema": "{_DRAFT_7}" says'
+        raise ConstraintError(why) from None
 
 
 def check_text(source: str, text: str) -> None:
@@ -52,8 +58,13 @@ def check_text(source: str, text: str) -> None:
 
 @lru_cache(maxsize=128)
 def _validator(source: str) -> Any:
+    from jsonschema import Draft7Validator
+    from jsonschema.validators import extend
+
     schema = json.loads(source)
     kind = _validator_class(schema)
+    if "dependencies" not in kind.VALIDATORS:  # older than the draft, and known to all the same
+        kind = extend(kind, {"dependencies": Draft7Validator.VALIDATORS["dependencies"]})
     return kind(schema, format_checker=kind.FORMAT_CHECKER)
 
 
