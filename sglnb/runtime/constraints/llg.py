@@ -85,7 +85,12 @@ class LLGConstraint(Constraint):
         return LLGCursor(self, self._matcher.deep_copy())
 
     def accepts(self, text: str) -> bool:
-        ids = self.vocabulary.spelling.spell(text)
+        spellings = [self.vocabulary.spelling.spell(text)]
+        if self.vocabulary.names_special(text):
+            spellings.append(self.vocabulary.spell(text))
+        return any(map(self._takes, spellings))
+
+    def _takes(self, ids: list[int]) -> bool:
         matcher = self._matcher.deep_copy()
         return -1 not in ids and matcher.try_consume_tokens(ids) == len(ids) and may_end(matcher)
 

@@ -121,7 +121,7 @@ def _likely_ends(matcher, vocabulary: LLGVocabulary, last: list[int], n: int) ->
         known = vocabulary.behind
     else:
         known = vocabulary.between
-    likely = _legal(words, known, n)
+    likely = _legal(words, vocabulary.special, n) + _legal(words, known, n)
     likely += [i for i in _legal(words, vocabulary.by_length, n) if i not in likely]
     return [[i] for i in likely[:n]]
 

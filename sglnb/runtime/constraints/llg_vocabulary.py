@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from functools import cached_property
 
@@ -26,6 +27,7 @@ class LLGVocabulary:
         size = vocabulary.size
         # It wants an end of text; a tokenizer without one gets an id past its own.
         self.eos_ids = vocabulary.eos_ids or [size]
+        self.special_ids = tokenizer.special_ids
         wrapper = llguidance.TokenizerWrapper(_Tokens(tokenizer, self))
         self.tokenizer = llguidance.LLTokenizer(
             wrapper, n_vocab=max(size, *(i + 1 for i in self.eos_ids)), eos_token=self.eos_ids
@@ -69,14 +71,39 @@ class LLGVocabulary:
         known = self._by_bytes
         return np.array([known[t.encode()] for t in texts if t.encode() in known], dtype=np.int64)
 
+    @cached_property
+    def special(self) -> np.ndarray:
+        """Special tokens that do not end a text; legal only where a grammar names them."""
+        ids = set(self.special_ids.values()) - set(self.base.eos_ids)
+        return np.array(sorted(ids), dtype=np.int64)
+
+    def names_special(self, text: str) -> bool:
+        """Whether there is the name of a special token in ``text``."""
+        return any(name in text for name in self.special_ids)
+
+    def spell(self, text: str) -> list[int]:
+        """Canonical ids of ``text``, special tokens by name; -1 for what there is no token for."""
+        parts = self._names.split(text)
+        named = self.special_ids
+        return [
+            i
+            for at, part in enumerate(parts)
+            for i in ([named[part]] if at % 2 else self.spelling.spell(part) if part else [])
+        ]
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        longest_first = sorted(self.special_ids, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+
     def is_free(self, words: np.ndarray) -> bool:
         """Whether a mask allows nearly any text, as inside a string."""
         size = self.base.size
         return int.from_bytes(words.tobytes(), "little").bit_count() > size // 2
 
     def spelled(self, token: int) -> bytes:
-        """The bytes of a token."""
-        return self._raw[token]
+        """The bytes of a token, of a special one some that no text has."""
+        return self._raw[token] or b"\xff%d\xff" % token
 
     def split(self, text: bytes) -> list[int]:
         """Tokens of ``text``, the longest that fits each time; up to a byte that has none, or up to
