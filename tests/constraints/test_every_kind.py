@@ -58,8 +58,11 @@ GRAMMARS = [
     KEY: /[a-z_]{1,6}/
     VALUE: /[0-9]{1,4}|[A-Z][a-z]*/""",
 ]
-TYPES = [int, float, bool, str, date, list[int], dict[str, float], tuple[int, str], int | str | None, Point, Pair,
-         Movie, Newer, Person]  # fmt: skip
+
+TYPES = [
+    *(int, float, bool, str, date, list[int], dict[str, float], tuple[int, str], int | str | None),
+    *(Point, Pair, Movie, Newer, Person),
+]
 
 
 def of_regex(regex: str) -> Case:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
+
+from sglnb.runtime.constraints.schema_check import _flat_meta_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,3 +53,21 @@ def test_most_is_enforced_or_found(judged):
 def test_the_page_is_true(coverage, judged):
     page = coverage.PAGE.read_text()
     assert coverage.page(judged) == page, "run python docs/schema_coverage.py"
+
+
+def test_the_flat_meta_schema_judges_as_the_librarys(coverage):
+    """On the suite's schemas, and on its instances taken for schemas."""
+    validator = jsonschema.Draft202012Validator
+    flat, seen = _flat_meta_schema(), 0
+    for draft in coverage.DRAFTS:
+        for entries in json.loads((coverage.SUITE / f"{draft}.json").read_text()).values():
+            for _, schema, cases in entries:
+                for one in (schema, *(instance for _, instance, _ in cases)):
+                    try:
+                        validator.check_schema(one)
+                        fine = True
+                    except jsonschema.SchemaError:
+                        fine = False
+                    assert flat.is_valid(one) is fine, one
+                    seen += not fine
+    assert seen > 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -206,6 +207,7 @@ def _checkable(name: str) -> bool:
     return name in Draft202012Validator.FORMAT_CHECKER.checkers
 
 
+@lru_cache(maxsize=1024)
 def _refused(pattern: str) -> str:
     probe = llguidance.LLMatcher.grammar_from_regex(pattern)
     message = llguidance.LLMatcher.validate_grammar(probe)
