@@ -15,7 +15,7 @@ from .errors import (
 from .events import EventLog
 from .language import *  # noqa: F403  (the language's __all__ is its public list)
 from .language import __all__ as _language_names
-from .magics import load_ipython_extension, unload_ipython_extension
+from .magics import dashboard, load_ipython_extension, unload_ipython_extension
 from .runtime import (
     Engine,
     Request,
@@ -45,6 +45,7 @@ __all__ = [
     "Tokenizer",
     "TraceRequest",
     "compile_constraint",
+    "dashboard",
     "default_engine",
     "load_ipython_extension",
     "optimal_hit_rate",

@@ -8,6 +8,7 @@ from .log import EventLog, Subscription
 from .types import (
     CacheSnapshot,
     ConstraintCompiled,
+    ConstraintUsed,
     Event,
     NodeEvicted,
     NodeHit,
@@ -35,6 +36,7 @@ from .types import (
 __all__ = [
     "CacheSnapshot",
     "ConstraintCompiled",
+    "ConstraintUsed",
     "Event",
     "EventLog",
     "NodeEvicted",

@@ -72,7 +72,8 @@ class EventLog:
             The file.
         """
         file = Path(path)
-        file.write_text(json.dumps(to_trace(self.since()), ensure_ascii=False), encoding="utf-8")
+        # ASCII, because half a character (a lone surrogate) has no place in a UTF-8 file.
+        file.write_text(json.dumps(to_trace(self.since())), encoding="ascii")
         return file
 
     def subscribe(self, wanted: Callable[[Event], bool] | None = None) -> Subscription:

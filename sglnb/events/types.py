@@ -180,7 +180,9 @@ class TokensGenerated(Event):
     """So many tokens of the request, its last ones, were taken back before these came. They may
     reach into the prompt."""
     fsm_before: int | None = None
-    fsm_after: int | None = None
+    """State of the constraint's automaton before the first token; None = no automaton."""
+    fsm_after: list[int] | None = None
+    """Its state after each token."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -226,6 +228,9 @@ class StepRan(Event):
     used_slots: int
     total_slots: int
     seconds: float
+    count: int = 1
+    """Steps that are told as one here: more in condensed copies of a log. Numbers that are no
+    sums are the last step's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -248,6 +253,23 @@ class ConstraintCompiled(Event):
     states: int | None
     compressed_states: int | None
     seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class ConstraintUsed(Event):
+    """A run has its first request with this constraint."""
+
+    kind: ClassVar[str] = "constraint_used"
+    run: str
+    source: str
+    """As in :attr:`RequestArrived.constraint`."""
+    states: int | None
+    """States of the whole automaton; None for a grammar or a schema."""
+    graph: dict[str, list[list[Any]]] | None
+    """The compressed automaton: ``nodes`` are ``[state, final]``, ``edges`` are ``[source, target,
+    label, certain, via]``. The label is a text (``certain`` is 1) or describes a set of characters
+    (0); ``via`` are the states drawn into the edge, one after each character but the last. The
+    start is state 0. None where there is no automaton, or too large a one."""
 
 
 # -- the radix tree ------------------------------------------------------------------------
@@ -307,7 +329,7 @@ class NodeEvicted(Event):
     node: int
     tokens: int
     why: str = "space"
-    """"space" (room for others), "flush", "resize" or "release"."""
+    """"space" (room for others), "flush", "resize", "release" or "asked" (by cache.evict)."""
     rid: str = ""
     """The request that needed the room."""
 

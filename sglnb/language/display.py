@@ -46,6 +46,13 @@ def html(state: ProgramState) -> str:
     return to_html(_events(state), state.run_id)
 
 
+def svg(state: ProgramState) -> str:
+    """The tokens and branches of the state's run as one SVG drawing."""
+    from ..viz import run_svg
+
+    return run_svg(_events(state), state.run_id)
+
+
 def frame(state: ProgramState) -> Any:
     """The state's run, one row a token, as a DataFrame."""
     from ..viz import to_frame

@@ -292,6 +292,10 @@ class ProgramState:
         """The run as one self-contained HTML page."""
         return display.html(self)
 
+    def to_svg(self) -> str:
+        """The tokens and branches of the run as one SVG drawing."""
+        return display.svg(self)
+
     def to_frame(self) -> Any:
         """The run, one row a token, as a pandas DataFrame."""
         return display.frame(self)

@@ -3,5 +3,6 @@
 from .extension import load_ipython_extension, unload_ipython_extension
 from .magic import SglMagics
 from .run import Run
+from .show import dashboard
 
-__all__ = ["Run", "SglMagics", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = ["Run", "SglMagics", "dashboard", "load_ipython_extension", "unload_ipython_extension"]

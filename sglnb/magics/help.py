@@ -67,8 +67,8 @@ state = await qa.run_async(question="...")       in any cell: the kernel is not 
 qa.run(question="...")                           runs an async program, too, and waits for it
 """,
     "views": """\
---view auto      the views that fit what the program did     --view tokens, tree, branches
---view all       all of them                                 --view text, none
+--view auto      the views that fit what the program did     --view tokens, tree, constraint,
+--view all       all of them                                 branches, schedule, text, none
 %config SglMagics.view = "text"    changes the default of the session
 """,
     "background": """\

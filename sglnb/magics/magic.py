@@ -30,7 +30,6 @@ from .help import cell_help, help_text, line_help
 from .names import lent_names
 from .reports import models_table, runs_table, status_table
 from .run import Run
-from .show import TreePicture
 from .source import CellCode, compile_body, register
 from .table import Note, Table
 from .tracebacks import clean
@@ -150,7 +149,7 @@ class SglMagics(Magics):
         return models_table("sgl-tiny", loaded.values(), Path(HF_HUB_CACHE))
 
     def _cache(self, _: None) -> Any:
-        return TreePicture(self._cache_of_backend().snapshot())
+        return self._cache_of_backend().snapshot()
 
     def _flush(self, _: None) -> Note:
         return Note(f"{self._cache_of_backend().flush():,} tokens forgotten")

@@ -36,6 +36,7 @@ def status_table(backend: Any) -> Table:
             f"{facts['kv_used']:,} of {facts['kv_tokens']:,} tokens used "
             f"({facts['kv_cached']:,} cached, {facts['kv_locked']:,} locked)",
         ),
+        ("settings", _settings(backend)),
         ("requests", f"{facts['running']} running, {facts['waiting']} waiting"),
         (
             "cache",
@@ -45,6 +46,12 @@ def status_table(backend: Any) -> Table:
     ]
     released = " (released; call resume() on it)" if facts["state"] == "released" else ""
     return Table(f"engine{released}", rows)
+
+
+def _settings(backend: Any) -> str:
+    s = backend.configure()
+    jump = "" if s["jump_forward"] else ", no jump-forward"
+    return f"{s['policy']} admits, {s['eviction']} evicts, temperature {s['temperature']:g}{jump}"
 
 
 def models_table(embedded: str, backends: Iterable[Any], hub_cache: Path | None) -> Table:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from .. import viz
-from ..errors import RequestAborted
+from ..errors import RequestAborted, SglError
 from ..events import Event
 from ..language import ProgramState, finish_run, finish_run_async, start_state, wait_run
+from .command import PANES
 from .totals import Totals, rids_of, totals_of
 
 _numbers = itertools.count(1)  # ids are unique in the process: engines share no log, but may
@@ -40,6 +41,8 @@ class Run:
         self.value: Any = None
         self.error: BaseException | None = None
         self.stopped = False
+        self.place: Any = None
+        """Where its live view is displayed (a ``DisplayHandle``), None when it has none."""
         self._began = time.monotonic()
         self._ended: float | None = None
         self._over = threading.Event()
@@ -182,17 +185,57 @@ class Run:
 
     # -- pictures --------------------------------------------------------------------------
 
+    @property
+    def panes(self) -> str:
+        """The panes of its interactive views, as :class:`sglnb.viz.RunView` takes them."""
+        if self.view == "all":
+            return ",".join(PANES)
+        return "auto" if self.view in ("text", "none") else self.view
+
     def to_html(self) -> str:
         """One self-contained page with the views; needs no network."""
-        return viz.to_html(self.events(), self.id)
+        return viz.to_html(self.events(), self.id, panes=self.panes)
 
     def to_text(self) -> str:
         """The views as plain text."""
         return viz.to_text(self.events(), self.id)
 
-    def to_frame(self) -> Any:
-        """One row a token, as a pandas DataFrame."""
-        return viz.to_frame(self.events(), self.id)
+    def to_svg(self) -> str:
+        """Tokens and branches as one SVG drawing."""
+        return viz.run_svg(self.events(), self.id)
+
+    def to_frame(self, what: str = "tokens") -> Any:
+        """A pandas DataFrame: one row a token; or, for ``what``, a node of the tree at the end
+        ("tree"), or a step of the engine while the run went on ("steps").
+
+        Raises:
+            ValueError: there is no such table.
+        """
+        events = self.events()
+        if what == "tokens":
+            return viz.to_frame(events, self.id)
+        if what == "tree":
+            return viz.folded_tree_frame(viz.fold(events)["tree"])
+        if what == "steps":
+            # The first event is the cache before the run. Steps belong to no run: the log has them.
+            first, last = (events[1].seq, events[-1].seq) if len(events) > 1 else (0, -1)
+            log = self.backend.events.since(first)
+            return viz.steps_frame(event for event in log if event.seq <= last)
+        raise ValueError(f"what: must be 'tokens', 'tree' or 'steps', got {what!r}")
+
+    def freeze(self) -> None:
+        """Turn the cell's live view into a page that needs no kernel, so that it stays to be
+        looked around in when the notebook is saved and reopened (trusted) or exported.
+
+        Raises:
+            SglError: the run goes on, or it has no live view.
+        """
+        if not self.done:
+            raise SglError(f"freeze: {self.id} goes on; wait for it (run.wait()) or stop it")
+        if self.place is None:
+            raise SglError(f"freeze: {self.id} has no live view; to_html() gives the same page")
+        page = viz.iframe_html(self.events(), self.id, self.title, panes=self.panes)
+        self.place.update({"text/html": page, "text/plain": repr(self)}, raw=True)
 
     def __repr__(self) -> str:
         if not self.done:

@@ -7,17 +7,16 @@ reopened notebook still shows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from IPython.display import HTML, display
 
 from .. import viz
-from ..events import CacheSnapshot
+from ..runtime import Engine, default_engine
 
 if TYPE_CHECKING:
+    from .dashboard import Dashboard
     from .run import Run
-
-_PANES = {"all": "tokens,tree,branches"}
 
 
 class Live(Protocol):
@@ -34,12 +33,13 @@ def show_live(run: Run, foreground: bool) -> Live | None:
     view = viz.RunView(
         run.backend.events,
         run.id,
-        panes=_PANES.get(run.view, run.view),
+        panes=run.panes,
         on_cancel=run.stop,
         title=run.title,
         foreground=foreground,
+        cache=getattr(run.backend, "cache", None),
     )
-    display(view)
+    run.place = display(view, display_id=True)
     return view
 
 
@@ -51,16 +51,15 @@ def place_static(run: Run) -> Callable[[], None]:
     return lambda: place.update(run)
 
 
-class TreePicture:
-    """The radix tree at one moment, for ``%sgl cache``."""
+def dashboard(engine: Engine | None = None) -> Dashboard:
+    """The state and the controls of ``engine`` (default: the shared one) as widgets.
 
-    def __init__(self, nodes: list[dict[str, Any]]):
-        self.nodes = nodes
+    A change acts on the running engine, between two steps. What is not possible now (a pool
+    cannot be resized while requests run) is told in words, and nothing is lost.
+    """
+    from .dashboard import Dashboard  # widgets are imported when one is made
 
-    def __repr__(self) -> str:
-        tree = viz.initial_tree()
-        viz.reduce_tree(tree, CacheSnapshot(nodes=self.nodes, total_slots=0, used_slots=0))
-        return viz.tree_text(tree)
-
-    def _repr_html_(self) -> str:
-        return viz.tree_static_html(self.nodes)
+    engine = default_engine() if engine is None else engine
+    if not isinstance(engine, Engine):
+        raise ValueError(f"engine: must be an sglnb Engine, got {type(engine).__name__}")
+    return Dashboard(engine)

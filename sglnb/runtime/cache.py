@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..events import CacheSnapshot
 from .arguments import number
-from .radix_node import common_prefix
+from .nodes import all_nodes, describe, find
+from .radix_node import Node, common_prefix
+from .snapshot import Snapshot
 from .why_miss import Miss, explain_miss
 
 if TYPE_CHECKING:
@@ -59,11 +61,31 @@ class Cache:
         self._engine = engine
         self._budget: int | None = None
 
-    def snapshot(self) -> list[dict[str, Any]]:
+    def snapshot(self) -> Snapshot:
         """The tree as plain data, parents first: dicts with node, parent, extra_key (the
         namespace), ids, pieces, text, slots, locks, pins, hits, priority, created, last_used
-        (seconds on the event log's clock), requests (the ids of those that use it)."""
-        return self._engine.call(self._nodes)
+        (seconds on the event log's clock), requests (the ids of those that use it).
+
+        A notebook shows it as a tree to look around in; see :class:`Snapshot
+        <sglnb.runtime.snapshot.Snapshot>`.
+        """
+        core = self._engine._core
+
+        def look() -> Snapshot:
+            pool = core.memory.pool
+            return Snapshot(all_nodes(core), self._engine, pool.total, pool.total - pool.free_count)
+
+        return self._engine.call(look)
+
+    def node(self, node: int) -> dict[str, Any]:
+        """One node as in :meth:`snapshot`, and ``prompt`` (the text from the top to its end),
+        ``above`` (tokens before its edge), ``path`` (nodes from the top down to it) and
+        ``handles`` (pins that end at it).
+
+        Raises:
+            ValueError: the cache holds no such node (any more).
+        """
+        return self._engine.call(lambda: describe(self._engine._core, node))
 
     def emit_snapshot(self) -> None:
         """Put the whole tree in the event log, so that a view can start from here."""
@@ -71,45 +93,17 @@ class Cache:
 
         def emit() -> None:
             keys = "node", "parent", "ids", "pieces", "locks", "pins", "hits", "last_used"
-            keys += ("extra_key",)
+            keys += "created", "extra_key"
             pool = core.memory.pool
             core.events.emit(
                 CacheSnapshot(
-                    nodes=[{key: node[key] for key in keys} for node in self._nodes()],
+                    nodes=[{key: node[key] for key in keys} for node in all_nodes(core)],
                     total_slots=pool.total,
                     used_slots=pool.total - pool.free_count,
                 )
             )
 
         self._engine.call(emit)
-
-    def _nodes(self) -> list[dict[str, Any]]:
-        core = self._engine._core
-        known = core.image_keys
-        users: dict[int, list[str]] = {}
-        for request in core.scheduler.running:
-            for node in request.node.path():
-                users.setdefault(node.id, []).append(request.rid)
-        return [
-            {
-                "node": node.id,
-                "parent": node.parent.id,
-                "extra_key": extra_key,
-                "ids": list(node.key),
-                "pieces": known.pieces(node.key),
-                "text": known.text(node.key),
-                "slots": list(node.slots),
-                "locks": node.locks,
-                "pins": node.pins,
-                "hits": node.hits,
-                "priority": node.priority,
-                "created": node.created,
-                "last_used": node.last_used,
-                "requests": users.get(node.id, []),
-            }
-            for extra_key, root in core.memory.tree.roots.items()
-            for node in core.memory.tree.nodes(root)
-        ]
 
     def match(
         self, text: str | list[int], *, image_data: Any = None, extra_key: str = ""
@@ -166,6 +160,34 @@ class Cache:
         tree = self._engine._core.memory.tree
         return self._engine.call(lambda: tree.evict(tree.evictable_size, why="flush"))
 
+    def evict(self, what: str | list[int] | int, *, extra_key: str = "") -> int:
+        """Drop a cached text, and all that continues it, from the cache. What is in use or
+        pinned stays, with what leads to it.
+
+        Args:
+            what: a text or its token ids, cached to the end: the edge in which it ends goes, and
+                all below. Or a node's number.
+            extra_key: the text's namespace.
+
+        Returns:
+            Tokens freed; 0 for a text that is not cached to its end.
+
+        Raises:
+            ValueError: no node has that number.
+        """
+        tree = self._engine._core.memory.tree
+        if isinstance(what, int):
+            return self._engine.call(lambda: tree.evict_below(find(self._engine._core, what)[1]))
+        keys = self._engine.prompt_keys(what)
+
+        def evict() -> int:
+            peek = tree.peek(keys, extra_key)
+            if peek.node.parent is None or peek.length < len(keys) - len(keys) % tree.page_size:
+                return 0
+            return tree.evict_below(peek.node)
+
+        return self._engine.call(evict)
+
     @property
     def pin_budget(self) -> int:
         """Tokens that may be pinned at once; half of the pool unless set."""
@@ -176,10 +198,13 @@ class Cache:
         number("pin_budget", tokens, 0, self._engine._core.memory.pool.total, whole=True)
         self._budget = tokens
 
-    def pin(self, text: str | list[int], *, image_data: Any = None, extra_key: str = "") -> int:
-        """Keep the KV of ``text`` from being evicted; what is not cached yet is computed now.
+    def pin(
+        self, what: str | list[int] | int, *, image_data: Any = None, extra_key: str = ""
+    ) -> int:
+        """Keep the KV of a text from being evicted; what is not cached yet is computed now.
 
         Args:
+            what: a text, its token ids, or a node's number: what leads to the node's end.
             image_data: its images, as in ``engine.submit``.
             extra_key: its namespace.
 
@@ -187,10 +212,19 @@ class Cache:
             A handle for :meth:`unpin`.
 
         Raises:
-            ValueError: the text does not fit in :attr:`pin_budget`, or is shorter than a page.
+            ValueError: the text does not fit in :attr:`pin_budget`, or is shorter than a page; or
+                no node has that number.
         """
         engine, core = self._engine, self._engine._core
-        keys, tree = engine.prompt_keys(text, image_data), core.memory.tree
+        if isinstance(what, int):
+
+            def pin_node() -> int:
+                node = find(self._engine._core, what)[1]
+                self._check_budget(node.path(), node.depth)
+                return core.pin(node)
+
+            return engine.call(pin_node)
+        keys, tree = engine.prompt_keys(what, image_data), core.memory.tree
         whole = len(keys) - len(keys) % tree.page_size
         if not whole:
             raise ValueError(
@@ -198,24 +232,27 @@ class Cache:
             )
 
         def pin() -> int | None:
-            pinned = {node for end in core.pins.values() for node in end.path()}
             match = tree.find(keys[:whole], extra_key=extra_key)
-            path = match.node.path()
-            more = whole - sum(len(node.key) for node in path if node in pinned)
-            used = sum(len(node.key) for node in pinned)
-            if used + more > self.pin_budget:
-                raise ValueError(
-                    f"text: {more:,} tokens do not fit in the pin budget ({used:,} of "
-                    f"{self.pin_budget:,} used); unpin something, or set cache.pin_budget"
-                )
+            self._check_budget(match.node.path(), whole)
             if len(match.slots) < whole:
                 return None
             return core.pin(match.node)
 
         while (handle := engine.call(pin)) is None:
             where = {"image_data": image_data, "extra_key": extra_key}
-            engine.submit(text, {"max_new_tokens": 0}, purpose="prefill", **where).result()
+            engine.submit(what, {"max_new_tokens": 0}, purpose="prefill", **where).result()
         return handle
+
+    def _check_budget(self, path: list[Node], tokens: int) -> None:
+        """Refuse to pin ``tokens`` tokens, those of ``path`` cached, if that is too much."""
+        pinned = {node for end in self._engine._core.pins.values() for node in end.path()}
+        more = tokens - sum(len(node.key) for node in path if node in pinned)
+        used = sum(len(node.key) for node in pinned)
+        if used + more > self.pin_budget:
+            raise ValueError(
+                f"text: {more:,} tokens do not fit in the pin budget ({used:,} of "
+                f"{self.pin_budget:,} used); unpin something, or set cache.pin_budget"
+            )
 
     def unpin(self, handle: int) -> None:
         """Let go of a pinned prefix.

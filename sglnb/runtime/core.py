@@ -393,6 +393,8 @@ class EngineCore:
             "steps": self.journal.steps,
             "busy_seconds": self.journal.seconds,
             **totals,
+            "tokens_so_far": totals["completion_tokens"]
+            + sum(request.new_tokens for request in self.requests()),
             "cache_hit_rate": totals["cached_tokens"] / max(1, totals["prompt_tokens"]),
             "kv_tokens": pool.total,
             "kv_used": pool.total - pool.free_count,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import EngineError
 from ..events import EventLog
+from . import settings
 from .arguments import at_least_one, one_of
 from .attention.choose import BACKENDS, make_attention
 from .cache import Cache
@@ -345,7 +346,8 @@ class Engine:
     # -- inspection ------------------------------------------------------------------------
 
     def metrics(self) -> dict[str, Any]:
-        """Counters since the start and the state of the queues and the pool."""
+        """Counters since the start and the state of the queues and the pool. The counters are of
+        finished requests; ``tokens_so_far`` are the tokens written, unfinished requests' too."""
         return self.call(self._core.metrics)
 
     def status(self) -> dict[str, Any]:
@@ -378,6 +380,31 @@ class Engine:
             RuntimeError: the books are wrong (an engine bug).
         """
         self.call(self._core.check)
+
+    # -- settings --------------------------------------------------------------------------
+
+    def configure(self, **changes: Any) -> dict[str, Any]:
+        """Change settings of the running engine, from the next step on: all of them or none.
+
+        Args:
+            policy, eviction, jump_forward, chunk_tokens, max_running: as of :class:`Engine`. What
+                waits is queued anew, what is cached is put in the new order of eviction.
+            temperature: of requests that do not say; 1 at the start.
+
+        Returns:
+            The settings in force; without arguments nothing changes.
+
+        Raises:
+            ValueError: no such setting, or a value that is not possible.
+        """
+        settings.check(changes)
+        core, intake = self._core, self._intake
+
+        def change() -> dict[str, Any]:
+            settings.apply(core, intake, changes)
+            return settings.current(core, intake)
+
+        return self.call(change)
 
     # -- memory ----------------------------------------------------------------------------
 

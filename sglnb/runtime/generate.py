@@ -60,7 +60,7 @@ def generate(
     asked = [
         Asked(one, sibling, seen, lora)
         for one, params, seen, lora in zip(prompts, each, images, loras, strict=True)
-        for sibling in siblings(SamplingParams.of(params))
+        for sibling in siblings(engine._intake.sampling(params))
     ]
     flat = many or len(asked) > 1
     if stream:

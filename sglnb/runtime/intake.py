@@ -5,15 +5,19 @@ Everything here happens on the caller's thread, while the engine works on other 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import weakref
 from typing import Any
 
 from ..errors import ContextLengthError, EngineError
-from ..events import ConstraintCompiled, RequestArrived
+from ..events import ConstraintCompiled, ConstraintUsed, RequestArrived
 from .arguments import number
 from .compiling import Compiling, Prepared, Ready
 from .constraints import Constraint, compile_constraint
 from .constraints.budget import closer_for
+from .constraints.choices import check_choices
+from .constraints.graph import to_record
 from .constraints.types import type_name
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
@@ -24,6 +28,10 @@ from .sampling_params import SamplingParams
 
 _MAX_SOURCE = 2_000
 """Characters of a constraint's source in an event."""
+_MAX_EDGES = 1_000
+"""Edges of an automaton that is told to the views: some 40 kB."""
+_MAX_USES = 1_000
+"""Uses of constraints by runs that are remembered."""
 
 
 class Intake:
@@ -45,11 +53,16 @@ class Intake:
         loras: LoraRegistry,
     ):
         self._core, self._model_name = core, model_name
-        self._jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
+        self.jump_forward, self._retokenize, self._loras = jump_forward, retokenize, loras
+        self.temperature = 1.0
+        """What a request gets that does not say."""
         self._tokenizer = core.tokenizer
         self.compiling = Compiling(core.events.emit)
         self._prepared = Prepared()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
+        self._names: weakref.WeakKeyDictionary[Constraint, str] = weakref.WeakKeyDictionary()
+        self._graphs: weakref.WeakKeyDictionary[Constraint, Any] = weakref.WeakKeyDictionary()
+        self._uses: set[tuple[str, str]] = set()
         self.context_length: int = core.runner.model.context_length
         self.look_at(core.runner.model)
 
@@ -70,7 +83,7 @@ class Intake:
     ) -> tuple[Request, RequestArrived]:
         """A request and the event of its arrival; see :meth:`Engine.submit
         <sglnb.runtime.engine.Engine.submit>`."""
-        params = SamplingParams.of(params)
+        params = self.sampling(params)
         if params.tools is not None and params.tools.special(self._tokenizer.special_ids):
             params.skip_special_tokens = False  # what begins a call is a part of the text
         adapter = self._loras.get(lora)
@@ -95,7 +108,7 @@ class Intake:
         if any(given is not None for given in params.constraint.values()):
             source = self._constrain(request, params)
         if params.jump_forward is None:
-            params.jump_forward = self._jump_forward
+            params.jump_forward = self.jump_forward
         if params.retokenize is None:
             params.retokenize = self._retokenize
         if request.seed is None:
@@ -114,6 +127,12 @@ class Intake:
             extra_key=extra_key,
         )
         return request, arrived
+
+    def sampling(self, params: SamplingParams | dict[str, Any] | None) -> SamplingParams:
+        """A validated copy of ``params``; what it does not say is the engine's."""
+        if not isinstance(params, SamplingParams):
+            params = {"temperature": self.temperature, **(params or {})}
+        return SamplingParams.of(params)
 
     def read(
         self, prompt: str | list[int], image_data: Any
@@ -144,6 +163,7 @@ class Intake:
 
         def make() -> Ready:
             constraint = self._compile(params)
+            self._use(constraint, request.run)
             closer = closer_for(constraint, params.max_new_tokens, params.on_budget, may_be_cut)
             self._prepared.add(key)
             return Ready(constraint, closer)
@@ -151,14 +171,13 @@ class Intake:
         if key in self._prepared:
             request.constrain(*make())
         else:
-            what = type_name(given) if kind in ("type", "json_schema") else given
-            told = _shortened(f"{kind}: {what}")
+            told = _shortened(f"{kind}: {_source(kind, given)}")
             future = self.compiling.start(f"compiling {told[:100]}", make)
             if not future.done():
                 request.compiling = future
                 return told
             request.constrain(*future.result())
-        return _told(request.constraint)
+        return self._name(request.constraint)
 
     def _compile(self, params: SamplingParams) -> Constraint:
         constraint = compile_constraint(
@@ -172,13 +191,42 @@ class Intake:
             graph = constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
-                    source=_told(constraint),
+                    source=self._name(constraint),
                     states=constraint.n_states,
                     compressed_states=None if graph is None else len(graph.compressed.nodes),
                     seconds=constraint.compile_ms / 1e3,
                 )
             )
         return constraint
+
+    def _name(self, constraint: Constraint) -> str:
+        """The constraint for the log."""
+        name = self._names.get(constraint)
+        if name is None:
+            name = _shortened(f"{constraint.kind}: {constraint.source}")
+            self._names[constraint] = name
+        return name
+
+    def _use(self, constraint: Constraint, run: str) -> None:
+        """Tell the views of ``run`` what the constraint looks like, once."""
+        told = self._name(constraint)
+        if not run or (run, told) in self._uses:
+            return
+        if len(self._uses) >= _MAX_USES:  # some are told of again: no harm
+            self._uses.clear()
+        self._uses.add((run, told))
+        if constraint not in self._graphs:
+            graphs = constraint.graph()
+            small = graphs is not None and len(graphs.compressed.edges) <= _MAX_EDGES
+            self._graphs[constraint] = to_record(graphs.compressed) if small else None
+        self._core.events.emit(
+            ConstraintUsed(
+                run=run,
+                source=told,
+                states=constraint.n_states,
+                graph=self._graphs[constraint],
+            )
+        )
 
     def _may_be_cut(self, params: SamplingParams) -> bool:
         """Whether a stop may end the text before its constraint does, on purpose. Special tokens
@@ -227,11 +275,16 @@ class Intake:
         params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
 
 
-def _told(constraint: Constraint) -> str:
-    """The constraint for the log."""
-    return _shortened(f"{constraint.kind}: {constraint.source}")
+def _source(kind: str, given: Any) -> str:
+    """What :attr:`Constraint.source` will be, as far as it can be told before it is compiled."""
+    if kind == "choices":
+        return json.dumps(check_choices(given), ensure_ascii=False)
+    return type_name(given) if kind in ("type", "json_schema") else given
 
 
 def _shortened(text: str) -> str:
-    """A schema can be long."""
-    return text if len(text) <= _MAX_SOURCE else text[: _MAX_SOURCE - 1] + "…"
+    """A schema can be long. What tells two long ones apart stays."""
+    if len(text) <= _MAX_SOURCE:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text[: _MAX_SOURCE - 11]}… #{digest}"

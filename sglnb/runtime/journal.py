@@ -106,7 +106,9 @@ class Journal:
                     allowed=[a.allowed for a in some],
                     mass=[a.mass for a in some],
                     fsm_before=some[0].state_before,
-                    fsm_after=some[-1].state_after,
+                    fsm_after=None
+                    if some[0].state_before is None
+                    else [a.state_after for a in some],
                 )
             )
 

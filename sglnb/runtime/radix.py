@@ -57,7 +57,7 @@ class RadixTree:
     ):
         self._free, self._emit, self._pieces, self._clock = free, emit, pieces, clock
         self.page_size = page_size
-        self._order = EVICTIONS[eviction]
+        self.eviction, self._order = eviction, EVICTIONS[eviction]
         self._floor = 0.0
         self._next_id = 1
         self._stamp = 0
@@ -281,6 +281,31 @@ class RadixTree:
         if not root.children:
             del self.roots[extra_key]
         self._offer(parent)
+
+    def evict_below(self, top: Node, why: str = "asked") -> int:
+        """Drop ``top`` and all below it, but what is in use or pinned, and what leads there.
+
+        Returns:
+            The number of tokens freed.
+        """
+        below, todo = [], [top]
+        while todo:
+            node = todo.pop()
+            below.append(node)
+            todo += node.children.values()
+        gone = 0
+        for node in reversed(below):  # children before parents
+            if node.evictable:
+                gone += len(node.key)
+                self._remove(node, why, "")
+        return gone
+
+    def set_eviction(self, eviction: str) -> None:
+        """From now on leaves go in the order of another strategy."""
+        self.eviction, self._order = eviction, EVICTIONS[eviction]
+        self._floor, self._heap = 0.0, []
+        for node in self.nodes():
+            self._offer(node)
 
     def renumber(self) -> list[int]:
         """Give the stored tokens the slots 0, 1, 2, ..., each path in a row as far as it can be.

@@ -68,7 +68,8 @@ class Scheduler:
         self, memory: MemoryManager, policy: str, chunk_tokens: int, max_running: int, seed: int = 0
     ):
         self.memory = memory
-        self._policy, self._seed = POLICIES[policy], seed
+        self._seed = seed
+        self.set_policy(policy)
         self.chunk_tokens, self.max_running = chunk_tokens, max_running
         self.waiting: list[Request] = []
         self.running: list[Request] = []
@@ -81,6 +82,11 @@ class Scheduler:
         self._priorities: set[int] = set()
         self._blocked: tuple[int, ...] = ()
         """The circumstances in which the first in line did not fit."""
+
+    def set_policy(self, policy: str) -> None:
+        """Admit in another order from the next step on; those who wait keep their level."""
+        self.policy, self._policy = policy, POLICIES[policy]
+        self._blocked = ()
 
     def add(self, request: Request) -> None:
         """Queue a new request."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..events import Event, EventLog
 from .arguments import at_least_one, one_of
+from .compare import Comparison
 from .eviction import EVICTIONS
 from .policy import POLICIES
 from .replay import Cost, Replay
@@ -165,6 +166,38 @@ class Simulation:
         if len(frame):
             frame.insert(4, "wait", frame["admitted"].astype(float) - frame["arrived"])
         return frame
+
+    @property
+    def kv_tokens(self) -> int:
+        """Size of the pool."""
+        return self._replay.memory.pool.total
+
+    @property
+    def name(self) -> str:
+        """Policy and eviction."""
+        return f"{self.policy}/{self.eviction}"
+
+    def compare(self, other: Simulation) -> Comparison:
+        """This simulation beside another one of the same trace: both schedules on one axis, and
+        the difference in seconds and hit rate in words.
+
+        Raises:
+            ValueError: the traces differ.
+        """
+        return Comparison(self, other)
+
+    def to_html(self) -> str:
+        """The views of what happened as one self-contained page; needs no network."""
+        from ..viz.schedule_export import simulation_page
+
+        return simulation_page(self.name, self.events)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from ..viz.schedule_export import simulation_html
+
+        words = f"hit rate {self.hit_rate:.1%} of at most {self.optimal_hit_rate:.1%}"
+        html = simulation_html(self.name, words, self.events)
+        return {"text/plain": repr(self), "text/html": html}
 
     def __repr__(self) -> str:
         return (

@@ -12,6 +12,14 @@ from .radix_node import Node, common_prefix
 LOOK_AHEAD = 64
 """Tokens behind the miss whose text is compared."""
 
+_WHY = {
+    "space": "to make room",
+    "flush": "by a flush",
+    "resize": "when the pool was made smaller",
+    "release": "when the engine's memory was released",
+    "asked": "by cache.evict",
+}
+
 
 class Miss(NamedTuple):
     """Where the cached prefix of a text ends, and why there."""
@@ -69,7 +77,7 @@ def explain_miss(
     gone = _evicted(tree, ids, exact, extra_key)
     if gone is not None:
         end, eviction = gone
-        whom = {"space": "to make room", "flush": "by a flush"}.get(eviction.why, eviction.why)
+        whom = _WHY.get(eviction.why, eviction.why)
         whom += f" for {eviction.rid}" if eviction.rid else ""
         detail = f"{end - exact:,} more were evicted {now - eviction.time:.1f} s ago {whom}."
         return miss("evicted", detail, evicted=eviction.time, by=eviction.rid)

@@ -15,17 +15,23 @@ from .page import iframe_html, to_html
 from .plain import to_text, tree_text
 from .reduce import ViewState, fold, initial, reduce
 from .reduce_tree import initial_tree, reduce_tree
+from .run_svg import run_svg
 from .runlog import run_events
 from .static_html import static_html, tree_static_html
+from .steps_frame import steps_frame
 from .tree_export import tree_dot, tree_svg
+from .tree_page import folded_tree_frame, tree_frame, tree_page
 
 if TYPE_CHECKING:
+    from .tree_view import TreeView
     from .widget import RunView
 
 __all__ = [
     "RunView",
+    "TreeView",
     "ViewState",
     "fold",
+    "folded_tree_frame",
     "iframe_html",
     "in_notebook",
     "initial",
@@ -33,11 +39,15 @@ __all__ = [
     "reduce",
     "reduce_tree",
     "run_events",
+    "run_svg",
     "static_html",
+    "steps_frame",
     "to_frame",
     "to_html",
     "to_text",
     "tree_dot",
+    "tree_frame",
+    "tree_page",
     "tree_static_html",
     "tree_svg",
     "tree_text",
@@ -45,9 +55,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """RunView on first use: the folds and static forms need no Jupyter."""
+    """The widgets on first use: the folds and static forms need no Jupyter."""
     if name == "RunView":
         from .widget import RunView
 
         return RunView
+    if name == "TreeView":
+        from .tree_view import TreeView
+
+        return TreeView
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

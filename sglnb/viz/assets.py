@@ -13,8 +13,15 @@ import re
 from functools import cache
 from importlib.resources import files
 
-MODULES = ("reduce.js", "wire.js", "layout.js", "dom.js", "card.js", "tokens.js", "tree.js",
-           "branches.js", "view.js")  # fmt: skip
+MODULES = ("table.js", "reduce_header.js", "reduce_tokens.js", "reduce_tree.js",
+           "reduce_branches.js", "reduce_constraint.js", "reduce_schedule.js", "reduce.js",
+           "wire.js", "store.js", "layout.js", "columns.js", "fsm.js", "dom.js", "ask.js",
+           "card.js", "header.js", "replay.js", "tokens.js", "treewords.js", "treetools.js",
+           "tree.js", "compare.js", "branches.js", "constraint.js", "schedule.js", "selection.js",
+           "view.js")  # fmt: skip
+TREE_MODULES = ("table.js", "reduce_tree.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js",
+                "treewords.js", "treetools.js", "tree.js", "treeview.js")  # fmt: skip
+METER_MODULES = ("layout.js", "dom.js", "meter.js")
 
 _IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)
@@ -40,6 +47,18 @@ def esm() -> str:
 
 
 @cache
+def tree_esm() -> str:
+    """The tree alone, in the same form."""
+    return join_modules([_read(name) for name in TREE_MODULES])
+
+
+@cache
+def meter_esm() -> str:
+    """A dashboard's live numbers, in the same form."""
+    return join_modules([_read(name) for name in METER_MODULES])
+
+
+@cache
 def css() -> str:
-    """The run view's style sheet; every rule is under ``.sglnb``."""
+    """The views' style sheet; every rule is under ``.sglnb``."""
     return re.sub(r"\n\s*", "\n", re.sub(r"/\*(?:.|\n)*?\*/", "", _read("view.css")))

@@ -11,6 +11,7 @@ from sglnb.events import Event
 from .plain import ordered_rows, row_label
 from .reduce import fold
 from .runlog import run_events
+from .text import storable
 
 if TYPE_CHECKING:
     import pandas
@@ -29,18 +30,13 @@ def token_rows(events: Iterable[Event], run: str) -> list[dict[str, Any]]:
             logprob = token.get("logprob")
             rows.append({
                 "state": row["state"], "label": row_label(row), "position": position,
-                "name": token.get("name", ""), "token": _storable(token["piece"]),
+                "name": token.get("name", ""), "token": storable(token["piece"]),
                 "id": token["id"], "kind": token["kind"], "cached": position < row["cached"],
                 "logprob": logprob, "prob": None if logprob is None else math.exp(logprob),
                 "allowed": token.get("allowed"), "mass": token.get("mass"),
                 "t": token.get("t"), "rid": token.get("rid", ""),
             })  # fmt: skip
     return rows
-
-
-def _storable(text: str) -> str:
-    """Lone surrogates, which no file format takes, become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def to_frame(events: Iterable[Event], run: str) -> pandas.DataFrame:

@@ -84,6 +84,16 @@ def outline(tree: Tree, keep: Iterable[int] = (), limit: int = MAX_VISIBLE) -> l
     return items
 
 
+def pins_below(tree: Tree) -> dict[int, int]:
+    """How many pins end at each node or below it; nodes without any are left out."""
+    pins: dict[int, int] = {}
+    for node in tree["nodes"].values():
+        if node["pins"] and node["evicted"] is None:
+            for key in path_to(tree, node["node"]):
+                pins[key] = pins.get(key, 0) + node["pins"]
+    return pins
+
+
 def totals(tree: Tree) -> tuple[int, int]:
     """``(nodes, tokens)`` of the living tree."""
     living = [node for node in tree["nodes"].values()

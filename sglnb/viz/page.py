@@ -1,4 +1,4 @@
-"""A run as one self-contained interactive page that needs no network."""
+"""A view as one self-contained interactive page that needs no network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PAGE = """<!doctype html>
 <script type="module">
 {esm}
 const state = {{ saved: document.getElementById("log").textContent, title: {js_title},
-  panes: "auto", run: "", foreground: false }};
+  panes: {panes}, run: "", foreground: false }};
 const model = {{ get: (name) => state[name], on() {{}}, off() {{}}, send() {{}} }};
 render({{ model, el: document.getElementById("view") }});
 </script>
@@ -46,32 +46,49 @@ def _in_script(json_text: str) -> str:
     return json_text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def to_html(events: Iterable[Event], run: str, title: str = "") -> str:
+def page(module: str, saved: str, title: str, panes: str = "auto") -> str:
+    """The page of the view ``module`` (see :mod:`.assets`) that starts from the JSON ``saved``."""
+    return _PAGE.format(
+        title=html.escape(visible(title)),
+        css=css(),
+        log=_in_script(saved),
+        esm=module,
+        js_title=_in_script(json.dumps(title)),
+        panes=_in_script(json.dumps(panes)),
+    )
+
+
+def to_html(events: Iterable[Event], run: str, title: str = "", *, panes: str = "auto") -> str:
     """One file with the interactive view of ``run``: same code, same slider, no network.
 
     Args:
         events: the log, or any part of it that holds the run.
         run: the run's id.
         title: the page's title; default: the run's own.
+        panes: as in :class:`.RunView`.
     """
+    return log_html(run_events(events, run), title, run=run, panes=panes)
+
+
+def log_html(
+    events: Iterable[Event], title: str = "", *, run: str = "", panes: str = "auto"
+) -> str:
+    """The interactive view of all ``events``, of whatever runs; ``panes`` as in
+    :class:`.RunView`."""
     log = SavedLog(budget=PAGE_BUDGET)
-    log.add(run_events(events, run))
+    log.add(events)
     title = title or log.header["title"] or run
-    return _PAGE.format(
-        title=html.escape(visible(title)),
-        css=css(),
-        log=_in_script(log.text()),
-        esm=esm(),
-        js_title=_in_script(json.dumps(title)),
-    )
+    return page(esm(), log.text(), title, panes)
 
 
-def iframe_html(events: Iterable[Event], run: str, title: str = "", height: int = 520) -> str:
+def iframe_html(
+    events: Iterable[Event], run: str, title: str = "", *, panes: str = "auto", height: int = 520
+) -> str:
     """The page inside a sandboxed ``<iframe srcdoc>``: a cell output that stays interactive
     without a kernel (in trusted notebooks and in HTML exports). ``height`` is in pixels."""
-    page = html.escape(to_html(events, run, title), quote=True)
+    text = html.escape(to_html(events, run, title, panes=panes), quote=True)
     name = html.escape(visible(title or run))
     return (
-        f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{name}" '
+        f'<iframe sandbox="allow-scripts" srcdoc="{text}" title="{name}" '
         f'style="width: 100%; height: {int(height)}px; border: 0; resize: vertical"></iframe>'
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from sglnb.events import Event
 
-from .outline import outline, totals
+from .outline import outline, pins_below, totals
 from .reduce import ViewState, fold
 from .reduce_tree import Node, Tree, node_tokens
 from .runlog import run_events
@@ -57,13 +57,15 @@ def node_text(node: Node) -> str:
     return "".join(node["head"]) + hidden + "".join(node["tail"])
 
 
-def node_words(node: Node) -> str:
-    """``12 tokens, 3 hits, in use by 1, evicted``."""
+def node_words(node: Node, pins: int = 0) -> str:
+    """``12 tokens, 3 hits, in use by 1, pinned, evicted``; ``pins`` end at it or below it."""
     words = [count(node_tokens(node), "token")]
     if node["hits"]:
         words.append(count(node["hits"], "hit"))
-    if node["locks"] > 0:
-        words.append(f"in use by {node['locks']}")
+    if node["locks"] > pins and node["evicted"] is None:
+        words.append(f"in use by {node['locks'] - pins}")
+    if pins:
+        words.append("pinned" if node["pins"] else "held by a pin below")
     if node["evicted"] is not None:
         words.append("evicted" + (f" ({node['why']})" if node["why"] else ""))
     return ", ".join(words)
@@ -78,6 +80,7 @@ def run_nodes(view: ViewState) -> set[int]:
 def tree_text(tree: Tree, keep: Iterable[int] = (), width: int = 60, limit: int = 40) -> str:
     """The tree as an indented list."""
     nodes, tokens = totals(tree)
+    pins = pins_below(tree)
     lines = [f"cache: {count(nodes, 'node')}, {count(tokens, 'token')}"]
     for item in outline(tree, keep, limit):
         indent = "  " * item["depth"]
@@ -86,9 +89,12 @@ def tree_text(tree: Tree, keep: Iterable[int] = (), width: int = 60, limit: int 
             lines.append(more)
             continue
         node = tree["nodes"][str(item["node"])]
-        mark = "×" if node["evicted"] is not None else "●" if node["locks"] > 0 else "○"
+        held = pins.get(node["node"], 0)
+        mark = "×" if node["evicted"] is not None else "●" if node["locks"] > held else "○"
+        if node["pins"]:
+            mark = "◆"
         label = clip_middle(one_line(node_text(node)), width)
-        lines.append(f"{indent}{mark} {label}  [{node_words(node)}]")
+        lines.append(f"{indent}{mark} {label}  [{node_words(node, held)}]")
     return "\n".join(lines)
 
 

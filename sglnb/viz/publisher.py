@@ -18,6 +18,7 @@ from sglnb.events import Event, EventLog
 
 from .runlog import RunFilter, base_snapshot
 from .saved import DROPPABLE, SavedLog, to_json
+from .tree_feed import tree_since
 from .wire import Encoder
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Publisher:
         send: Callable[[dict[str, Any]], None],
         save: Callable[[str], None],
     ):
-        self._send, self._save = send, save
+        self._log, self._send, self._save = log, send, save
         self._filter = RunFilter(run)
         self._encode = Encoder()
         self._saved = SavedLog()
@@ -78,6 +79,16 @@ class Publisher:
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
+
+    def catch_up(self) -> None:
+        """After the end: send what the tree went through since. The caller's thread does the
+        sending, so call it from one at a time; while the publisher runs it does nothing."""
+        if self.running:
+            return
+        self._pending += tree_since(self._log, self._last_seq)
+        while self._pending:
+            self._flush()
+        self._snapshot(final=True)
 
     def _loop(self) -> None:
         try:

@@ -2,8 +2,8 @@
 
 ``reduce(view, event)`` gives the view after one more event; live drawing, replay with a slider,
 the static export and the DataFrame all come from it. A view is a plain dict that JSON can hold,
-with one part for each pane. ``static/reduce.js`` is the same fold in JavaScript, and both must
-give the same JSON for the same log.
+with one part for each pane. ``static/reduce.js`` is the same fold in JavaScript, file by file, and
+both must give the same JSON for the same log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 from sglnb.events import Event
 
 from .reduce_branches import initial_branches, reduce_branches
+from .reduce_constraint import initial_constraint, reduce_constraint
 from .reduce_header import initial_header, reduce_header
+from .reduce_schedule import initial_schedule, reduce_schedule
 from .reduce_tokens import initial_tokens, reduce_tokens
 from .reduce_tree import initial_tree, reduce_tree
 
@@ -28,6 +30,8 @@ def initial() -> ViewState:
         "tokens": initial_tokens(),
         "tree": initial_tree(),
         "branches": initial_branches(),
+        "constraint": initial_constraint(),
+        "schedule": initial_schedule(),
     }
 
 
@@ -41,6 +45,8 @@ def reduce(view: ViewState, event: Event) -> ViewState:
     reduce_tokens(view["tokens"], event)
     reduce_tree(view["tree"], event)
     reduce_branches(view["branches"], event)
+    reduce_constraint(view["constraint"], event)
+    reduce_schedule(view["schedule"], event)
     return view
 
 

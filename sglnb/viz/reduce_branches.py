@@ -1,6 +1,6 @@
 """The timeline of a run's program states: one row a state, one bar a request.
 
-``static/reduce.js`` holds the same fold in JavaScript; change both together.
+``static/reduce_branches.js`` holds the same fold in JavaScript; change both together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The header line of a run: status, counts and times, folded from events.
 
-``static/reduce.js`` holds the same fold in JavaScript; change both together.
+``static/reduce_header.js`` holds the same fold in JavaScript; change both together.
 """
 
 from __future__ import annotations

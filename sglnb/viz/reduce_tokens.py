@@ -7,7 +7,7 @@ from its parent's tokens in the same way, or from its first sibling's where the 
 not been seen; ``shared`` says how many of its tokens it has from there.
 
 Token records are never changed once made, only appended or replaced, so that a view can tell
-by identity what is new. ``static/reduce.js`` holds the same fold; change both together.
+by identity what is new. ``static/reduce_tokens.js`` holds the same fold; change both together.
 """
 
 from __future__ import annotations
@@ -228,12 +228,13 @@ def _tokens(view: Tokens, event: Any) -> None:
         return
     if event.replaced:
         del row["tokens"][-event.replaced :]
+    states = [event.fsm_before, *(event.fsm_after or ())]
     for i, token in enumerate(event.ids):
         row["tokens"].append({
             "id": token, "piece": event.pieces[i], "kind": event.how, "name": request["name"],
             "rid": event.rid, "t": event.t, "logprob": _at(event.logprobs, i),
             "top": _at(event.top, i) or [], "allowed": _at(event.allowed, i),
-            "mass": _at(event.mass, i), "fsm": event.fsm_before if i == 0 else None,
+            "mass": _at(event.mass, i), "fsm": _at(states, i), "fsm_to": _at(states, i + 1),
         })  # fmt: skip
     row["shown"] = len(row["tokens"])
 

@@ -5,7 +5,7 @@ its first and last pieces with ``hidden`` tokens between them, so that a tree of
 stays small. Evicted nodes stay a while as ghosts. The fold bears a log whose beginning is lost:
 what it never saw inserted, it leaves out.
 
-``static/reduce.js`` holds the same fold in JavaScript; change both together.
+``static/reduce_tree.js`` holds the same fold in JavaScript; change both together.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ MAX_GHOSTS = 40
 
 def initial_tree() -> Tree:
     """Only a root. ``ghosts`` are evicted nodes, oldest first; ``tips`` maps a request to the
-    deepest node known to hold its tokens; ``evicted_*`` count what was dropped."""
+    deepest node known to hold its tokens; ``holds`` maps one to the nodes at which its locks
+    end; ``evicted_*`` count what was dropped."""
     return {
-        "nodes": {"0": _node(0, None, [], 0, [], 0.0)}, "ghosts": [], "tips": {},
+        "nodes": {"0": _node(0, None, [], 0, [], 0.0)}, "ghosts": [], "tips": {}, "holds": {},
         "total_slots": 0, "used_slots": 0, "evicted_nodes": 0, "evicted_tokens": 0,
     }  # fmt: skip
 
@@ -49,7 +50,7 @@ def _node(
 ) -> Node:
     return {
         "node": node, "parent": parent, "head": head, "hidden": hidden, "tail": tail,
-        "locks": 0, "hits": 0, "created": t, "last_used": t, "evicted": None, "why": "",
+        "locks": 0, "pins": 0, "hits": 0, "created": t, "last_used": t, "evicted": None, "why": "",
     }  # fmt: skip
 
 
@@ -74,20 +75,27 @@ def _snapshot(tree: Tree, event: Any) -> None:
         head, hidden, tail = _text(record)
         node = _node(record["node"], record["parent"], head, hidden, tail, record["last_used"])
         node["locks"] = record["locks"]
+        node["pins"] = record.get("pins", 0)
         node["hits"] = record["hits"]
+        node["created"] = record.get("created", record["last_used"])
         if key == "0":
             node["parent"] = None
         nodes[key] = node
     tree["nodes"] = nodes
     tree["ghosts"] = []
     tree["tips"] = {rid: tip for rid, tip in tree["tips"].items() if str(tip) in nodes}
+    tree["holds"] = {}
+    _pool(tree, event)
+
+
+def _pool(tree: Tree, event: Any) -> None:
     tree["total_slots"] = event.total_slots
     tree["used_slots"] = event.used_slots
 
 
 def _inserted(tree: Tree, event: Any) -> None:
-    if str(event.parent) not in tree["nodes"]:
-        return
+    if str(event.parent) not in tree["nodes"] or str(event.node) in tree["nodes"]:
+        return  # a log with gaps or twice the same: what is there stays a tree
     head, hidden, tail = clip_pieces(event.pieces)
     node = _node(event.node, event.parent, head, hidden, tail, event.t)
     tree["nodes"][str(event.node)] = node
@@ -97,7 +105,7 @@ def _inserted(tree: Tree, event: Any) -> None:
 
 def _split(tree: Tree, event: Any) -> None:
     node = tree["nodes"].get(str(event.node))
-    if node is None:
+    if node is None or str(event.upper) in tree["nodes"]:
         return
     head, hidden, tail = node["head"], node["hidden"], node["tail"]
     at, near = event.at, len(node["head"])
@@ -129,10 +137,24 @@ def _hit(tree: Tree, event: Any) -> None:
 
 def _locked(tree: Tree, event: Any) -> None:
     node = tree["nodes"].get(str(event.node))
+    if node is not None and event.rid == "pin":
+        node["pins"] += event.delta
+    elif event.rid:
+        _hold(tree["holds"], event)
     while node is not None:
         node["locks"] += event.delta
         node["last_used"] = event.t
         node = None if node["parent"] is None else tree["nodes"].get(str(node["parent"]))
+
+
+def _hold(holds: dict[str, list[int]], event: Any) -> None:
+    held = holds.setdefault(event.rid, [])
+    if event.delta > 0:
+        held.append(event.node)
+    elif event.node in held:
+        held.remove(event.node)
+    if not held:
+        del holds[event.rid]
 
 
 def _evicted(tree: Tree, event: Any) -> None:
@@ -155,4 +177,5 @@ _STEPS = {
     "node_hit": _hit,
     "node_locked": _locked,
     "node_evicted": _evicted,
+    "step": _pool,
 }

@@ -17,6 +17,7 @@ RUN_KINDS = frozenset(
         "run_started", "run_ended", "state_started", "state_forked", "state_joined",
         "state_ended", "variable_set", "request_arrived", "request_matched",
         "request_scheduled", "tokens", "request_finished", "request_retracted",
+        "constraint_used",
     }
 )  # fmt: skip
 
@@ -28,25 +29,37 @@ BASE_KEEP = 12
 
 
 class RunFilter:
-    """Says which events belong to a run's picture: the run's own, and the tree's (the tree is
-    shared by all runs). It learns the run's requests as they arrive: show it every event."""
+    """Says which events belong to a run's picture: the run's own, the tree's (the tree is shared
+    by all runs), and the engine's steps while the run has a request there. It learns the run's
+    requests as they come and go: show it every event, in order."""
 
     def __init__(self, run: str):
         self.run = run
         self.rids: set[str] = set()
+        self._open: set[str] = set()
 
     def __call__(self, event: Event) -> bool:
-        return event.kind in TREE_KINDS or self.is_own(event)
+        if self.is_own(event):
+            return True
+        return event.kind in TREE_KINDS or (event.kind == "step" and bool(self._open))
 
     def is_own(self, event: Event) -> bool:
         """Whether the event is about this run or one of its requests."""
+        if event.kind == "step":
+            # A request's last step is told of after its end.
+            return bool(self.rids) and not (
+                self.rids.isdisjoint(event.decode) and self.rids.isdisjoint(event.prefill)
+            )
         if event.kind not in RUN_KINDS:
             return getattr(event, "rid", None) in self.rids
         run = getattr(event, "run", None)
         if run is None:
+            if event.kind == "request_finished":
+                self._open.discard(event.rid)
             return event.rid in self.rids  # type: ignore[attr-defined]
         if run == self.run and event.kind == "request_arrived":
             self.rids.add(event.rid)  # type: ignore[attr-defined]
+            self._open.add(event.rid)  # type: ignore[attr-defined]
         return run == self.run
 
 
@@ -56,12 +69,13 @@ def run_events(events: Iterable[Event], run: str) -> list[Event]:
     The first is a :class:`CacheSnapshot` of the tree as it was just before.
     """
     events = list(events)
-    keep = RunFilter(run)
-    own = [i for i, event in enumerate(events) if keep.is_own(event)]
+    is_own = RunFilter(run).is_own
+    own = [i for i, event in enumerate(events) if is_own(event)]
     if not own:
         return []
     first, last = own[0], own[-1]
-    return [base_snapshot(events[:first], events[first]), *filter(keep, events[first : last + 1])]
+    kept = filter(RunFilter(run), events[first : last + 1])
+    return [base_snapshot(events[:first], events[first]), *kept]
 
 
 def base_snapshot(before: Sequence[Event], first: Event | None = None) -> CacheSnapshot:
@@ -94,8 +108,8 @@ def compact_nodes(tree: Tree) -> list[dict[str, Any]]:
             head, tail = whole[:BASE_KEEP], whole[-BASE_KEEP:]
         records.append({
             "node": node["node"], "parent": node["parent"], "head": head, "hidden": hidden,
-            "tail": tail, "locks": node["locks"], "hits": node["hits"],
-            "last_used": node["last_used"],
+            "tail": tail, "locks": node["locks"], "pins": node["pins"], "hits": node["hits"],
+            "created": node["created"], "last_used": node["last_used"],
         })  # fmt: skip
     return records
 

@@ -1,8 +1,8 @@
 """What a run's view keeps in its saved state: the run's log as JSON of bounded size.
 
-As the log outgrows the budget the copy becomes leaner in steps: first the alternatives of each
-token go, then tokens generated one after the other share an event, and at last what does not
-fit is counted instead of kept. The header's numbers are always there and always right.
+As the log outgrows the budget the copy becomes leaner: first the alternatives of each token go,
+then tokens generated one after the other share an event, as the engine's steps do, and at last what
+does not fit is counted instead of kept. The header's numbers are always there and always right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .wire import Encoder, Wire
 FULL, NO_ALTERNATIVES, MERGED, CUT = range(4)
 MERGE = 16
 """Most tokens that share one event in the merged form."""
-DROPPABLE = TREE_KINDS | {"tokens"}
+DROPPABLE = TREE_KINDS | {"tokens", "step"}
 _PARALLEL = ("ids", "pieces", "lp", "allowed", "mass")
 
 
@@ -48,6 +48,7 @@ class SavedLog:
         self._encode = Encoder(alternatives=level == FULL)
         self._wires: list[Wire] = []
         self._open: dict[str, Wire] = {}
+        self._last_step: Wire = {}
 
     def add(self, events: Iterable[Event]) -> None:
         """Keep ``events`` too."""
@@ -75,9 +76,14 @@ class SavedLog:
                 wire["cut"] = len(wire.pop("pieces"))
                 wire["ids"] = []
                 size = len(to_json(wire)) + 1
-        if self.level >= MERGED and event.kind == "tokens" and self._merge(wire):
-            self.size += size - 60
-            return
+        if self.level >= MERGED:
+            if event.kind == "tokens" and self._merge(wire):
+                self.size += size - 60
+                return
+            if event.kind == "step" and self._merge_step(wire):
+                return
+            if event.kind not in DROPPABLE:
+                self._last_step = {}
         self.size += size
         self._wires.append(wire)
 
@@ -89,8 +95,9 @@ class SavedLog:
             and len(last["ids"]) < MERGE
             and last.get("how") == wire.get("how")
             and all((key in last) == (key in wire) for key in _PARALLEL)
-            and "fsm" not in wire
             and "replaced" not in wire
+            and ("fsm" in last) == ("fsm" in wire)
+            and ("fsm" not in wire or last["fsm"][-1] == wire["fsm"][0])
         )
         if not fits:
             # Copies, because the lists belong to the event.
@@ -100,6 +107,30 @@ class SavedLog:
         for key in _PARALLEL:
             if key in wire:
                 last[key] += wire[key]
+        if "fsm" in wire:
+            last["fsm"] += wire["fsm"][1:]
+        return True
+
+    def _merge_step(self, wire: Wire) -> bool:
+        """Whether ``wire`` could be added to the step before it: the same requests decoded in
+        both, and nothing came or went between."""
+        last = self._last_step
+        fits = (
+            "p" not in wire
+            and "op" not in wire
+            and all(last.get(key) == wire.get(key) for key in ("p", "op", "d", "od"))
+            and last.get("c", 1) < MERGE
+        )
+        if not last or not fits:
+            self._last_step = wire
+            return False
+        last["c"] = last.get("c", 1) + 1
+        last["x"] = round(last["x"] + wire["x"], 5)
+        for key in ("n", "t", "w", "u"):
+            if key in wire:
+                last[key] = wire[key]
+            else:
+                last.pop(key, None)
         return True
 
     def text(self) -> str:

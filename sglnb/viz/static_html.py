@@ -14,11 +14,14 @@ from typing import Any
 
 from sglnb.events import CacheSnapshot, Event
 
-from .outline import outline, totals
+from .columns import is_busy
+from .outline import outline, pins_below, totals
 from .plain import header_words, node_text, node_words, ordered_rows, row_label, run_nodes
 from .reduce import ViewState, fold
 from .reduce_tree import Tree, initial_tree, reduce_tree
 from .runlog import run_events
+from .static_constraint import constraints_html
+from .static_schedule import schedule_html
 from .text import clip_middle, count, escape, one_line, percent, seconds
 
 MAX_TOKENS = 2000
@@ -48,7 +51,8 @@ _LEGEND = {
 
 
 def static_html(events: Iterable[Event], run: str) -> str:
-    """The run as one collapsed ``<details>``: numbers, each state's tokens, branches, tree."""
+    """The run as one collapsed ``<details>``: numbers, each state's tokens, constraints,
+    branches, steps of the engine, tree."""
     return view_html(fold(run_events(events, run)), run)
 
 
@@ -69,8 +73,12 @@ def view_html(view: ViewState, run: str = "") -> str:
     tokens = view["tokens"]
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
         parts.append(_row_html(view, depth, row))
+    if view["constraint"]["order"]:
+        parts.append(constraints_html(view))
     if len(view["branches"]["order"]) > 1:
         parts.append(_branches_html(view))
+    if is_busy(view["schedule"]):
+        parts.append(schedule_html(view))
     if len(view["tree"]["nodes"]) > 1:
         parts.append(_tree_html(view["tree"], run_nodes(view)))
     parts.append("</details>")
@@ -235,7 +243,7 @@ def _track_html(bars: list[dict[str, Any]], t0: float, t1: float) -> str:
 
 def _tree_html(tree: Tree, keep: Iterable[int]) -> str:
     nodes, tokens = totals(tree)
-    rows = []
+    rows, pins = [], pins_below(tree)
     for item in outline(tree, keep, MAX_NODES):
         pad = f"padding-left: {16 * (item['depth'] - 1)}px"
         if "more" in item:
@@ -245,13 +253,15 @@ def _tree_html(tree: Tree, keep: Iterable[int]) -> str:
         node = tree["nodes"][str(item["node"])]
         text = node_text(node)
         ghost = node["evicted"] is not None
-        mark = "◌" if ghost else "●" if node["locks"] > 0 else "○"
-        colour = "#D55E00" if ghost else "#CC79A7" if node["locks"] > 0 else "#888888"
+        held = pins.get(node["node"], 0)
+        using = node["locks"] > held
+        mark = "◌" if ghost else "◆" if node["pins"] else "●" if using else "○"
+        colour = "#D55E00" if ghost else "#CC79A7" if using else "#888888"
         label = escape(clip_middle(one_line(text), 64)) or "·"
         rows.append(
             f'<div style="{pad}; white-space: nowrap"><span style="color: {colour}">{mark}</span> '
             f'<span style="font-family: monospace" title="{escape(text)}">{label}</span> '
-            f'<span style="{_SMALL}">{escape(node_words(node))}</span></div>'
+            f'<span style="{_SMALL}">{escape(node_words(node, held))}</span></div>'
         )
     what = f"cache tree · {count(nodes, 'node')} · {count(tokens, 'token')}"
     body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'

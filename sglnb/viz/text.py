@@ -50,7 +50,7 @@ def count(n: int, unit: str) -> str:
 def seconds(t: float) -> str:
     """A duration with its unit: ``12 ms``, ``1.9 s``, ``3 min 20 s``."""
     if t < 0.9995:
-        return f"{t * 1000:.0f} ms"
+        return f"{math.floor(t * 1000 + 0.5)} ms"
     if t < 99.95:
         return f"{t:.1f} s"
     return f"{int(t) // 60} min {int(t) % 60} s"
@@ -62,3 +62,8 @@ def percent(logprob: float | None) -> str:
         return ""
     p = 100 * math.exp(min(0.0, logprob))
     return f"{p:.0f} %" if p >= 9.95 else f"{p:.1f} %" if p >= 0.095 else "< 0.1 %"
+
+
+def storable(text: str) -> str:
+    """Lone surrogates, which no file format takes, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

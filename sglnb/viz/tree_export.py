@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .graphviz import dot_svg, quote
-from .outline import outline
+from .outline import outline, pins_below
 from .plain import node_text, node_words
 from .reduce_tree import Node, Tree
 from .text import clip_middle, count, one_line
@@ -25,6 +25,7 @@ def tree_dot(tree: Tree, keep: Iterable[int] = ()) -> str:
         '  edge [color="#888888", arrowhead=none];',
         '  n0 [shape=point, width=0.1, label=""];',
     ]
+    pins = pins_below(tree)
     for i, item in enumerate(outline(tree, keep)):
         if "more" in item:
             text = f"+{count(item['more'], 'node')}, {count(item['tokens'], 'token')}"
@@ -32,8 +33,9 @@ def tree_dot(tree: Tree, keep: Iterable[int] = ()) -> str:
             lines.append(f"  n{item['parent']} -> more{i} [style=dashed];")
             continue
         node = tree["nodes"][str(item["node"])]
-        label = quote(_label(node)) + "\\n" + quote(node_words(node))
-        look = f', color="{_colour(node)}"' + (", penwidth=2" if node["locks"] > 0 else "")
+        held = pins.get(node["node"], 0)
+        label = quote(_label(node)) + "\\n" + quote(node_words(node, held))
+        look = f', color="{_colour(node, held)}"' + (", penwidth=2" if node["locks"] > 0 else "")
         if node["evicted"] is not None:
             look += ', style="rounded,dashed"'
         lines.append(f'  n{node["node"]} [label="{label}"{look}];')
@@ -49,8 +51,8 @@ def tree_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
 
 def own_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
     """The tree drawn without Graphviz: one row a leaf, parents level with their first child."""
-    items = outline(tree, keep)
-    words = [_item_words(tree, item) for item in items]
+    items, pins = outline(tree, keep), pins_below(tree)
+    words = [_item_words(tree, item, pins) for item in items]
     places = _place(items, words)
     width = max([200.0, *(place.x1 + 20 for place in places)])
     height = max([40.0, *(place.y + 24 for place in places)])
@@ -61,7 +63,7 @@ def own_svg(tree: Tree, keep: Iterable[int] = ()) -> str:
     ]
     for item, lines, place in zip(items, words, places, strict=True):
         node = tree["nodes"][str(item["node"])] if "node" in item else None
-        parts.append(_drawn(node, lines, place))
+        parts.append(_drawn(node, lines, place, 0 if node is None else pins.get(node["node"], 0)))
     return "".join([*parts, "</svg>"])
 
 
@@ -90,8 +92,8 @@ def _place(items: list[dict[str, Any]], words: list[list[str]]) -> list[Place]:
     return places
 
 
-def _drawn(node: Node | None, lines: list[str], at: Place) -> str:
-    colour = "#888888" if node is None else _colour(node)
+def _drawn(node: Node | None, lines: list[str], at: Place, pins: int) -> str:
+    colour = "#888888" if node is None else _colour(node, pins)
     dash = ' stroke-dasharray="4 3"' if node is None or node["evicted"] is not None else ""
     curve = f"C{at.x0 + 20:.1f} {at.y0:.1f} {at.x0 + 8:.1f} {at.y:.1f} {at.x0 + 28:.1f} {at.y:.1f}"
     parts = [
@@ -104,25 +106,25 @@ def _drawn(node: Node | None, lines: list[str], at: Place) -> str:
             f"{html.escape(text)}</text>"
         )
     if node is not None:
-        fill = colour if node["locks"] > 0 else "none"
+        fill = colour if node["locks"] > pins or node["pins"] else "none"
         parts.append(
             f'<circle cx="{at.x1:.1f}" cy="{at.y:.1f}" r="4" fill="{fill}" stroke="{colour}"/>'
         )
     return "".join(parts)
 
 
-def _item_words(tree: Tree, item: dict[str, Any]) -> list[str]:
+def _item_words(tree: Tree, item: dict[str, Any], pins: dict[int, int]) -> list[str]:
     if "more" in item:
         return [f"+{count(item['more'], 'node')}, {count(item['tokens'], 'token')}"]
     node = tree["nodes"][str(item["node"])]
-    return [_label(node), node_words(node)]
+    return [_label(node), node_words(node, pins.get(node["node"], 0))]
 
 
 def _label(node: Node) -> str:
     return clip_middle(one_line(node_text(node)), LABEL)
 
 
-def _colour(node: Node) -> str:
+def _colour(node: Node, pins: int) -> str:
     if node["evicted"] is not None:
         return "#D55E00"
-    return "#CC79A7" if node["locks"] > 0 else "#888888"
+    return "#CC79A7" if node["locks"] > pins else "#888888"

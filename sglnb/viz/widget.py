@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
-import anywidget
 import traitlets
 
 from sglnb.events import EventLog
 
+from .ask import Answers
 from .assets import css, esm
+from .base import View
 from .publisher import Publisher
 from .text import clip_middle, one_line
 
-logger = logging.getLogger(__name__)
 
-
-class RunView(anywidget.AnyWidget):
+class RunView(View):
     """Shows a run while it happens: header, tokens, radix tree and branches.
 
     Display it, let the run go, and call :meth:`finish` at the end. Deltas travel as custom
@@ -29,12 +27,13 @@ class RunView(anywidget.AnyWidget):
         log: the engine's event log.
         run: id of the run to show; it may start later.
         panes: "auto" (what there is to show) or a comma-separated choice of
-            "tokens", "tree" and "branches".
+            "tokens", "tree", "constraint", "branches" and "schedule".
         on_cancel: called when Stop is pressed and the kernel cannot be interrupted from the
             browser. It must return at once (set an event, abort a request).
         title: shown until the run's own title is known.
         foreground: whether the cell waits for the run. Stop then interrupts the kernel;
             otherwise it only calls ``on_cancel``.
+        cache: the engine's ``cache``, for the tree's commands; None: there are none.
     """
 
     _esm = esm()
@@ -54,16 +53,15 @@ class RunView(anywidget.AnyWidget):
         on_cancel: Callable[[], Any] | None = None,
         title: str = "",
         foreground: bool = True,
+        cache: Any = None,
     ):
         check_panes(panes)
-        super().__init__(run=run, title=title, panes=panes, foreground=foreground)
+        super().__init__(
+            run=run, title=title, panes=panes, foreground=foreground, controls=cache is not None
+        )
         self._on_cancel = on_cancel
-        self.on_msg(self._on_custom)
-        # ipykernel 7.4 answers a comm on the thread that last sent on it, which is ours and
-        # busy; without this, Stop would wait for the cell.
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = lambda data, default: default
         self._publisher = Publisher(log, run, self._send_events, self._save)
+        self._begin(Answers(cache, self.send, self._publisher.catch_up))
 
     def __repr__(self) -> str:
         """What a notebook shows where the widget cannot be drawn."""
@@ -80,18 +78,14 @@ class RunView(anywidget.AnyWidget):
     def _save(self, text: str) -> None:
         self.saved = text
 
-    def _on_custom(self, widget: Any, content: Any, buffers: Any) -> None:
-        """On whatever thread the kernel chooses: only pass the wish on."""
-        if isinstance(content, dict) and content.get("kind") == "cancel" and self._on_cancel:
-            try:
-                self._on_cancel()
-            except Exception:
-                logger.exception("stopping run %r failed", self.run)
+    def _on_wish(self, content: dict[str, Any]) -> None:
+        if content.get("kind") == "cancel" and self._on_cancel:
+            self._on_cancel()
 
 
 def check_panes(panes: str) -> None:
     """Raise ValueError unless ``panes`` names panes that exist."""
-    known = ("auto", "tokens", "tree", "branches")
+    known = ("auto", "tokens", "tree", "constraint", "branches", "schedule")
     for name in panes.split(","):
         if name.strip() not in known:
             raise ValueError(f"panes: no pane called {name.strip()!r}; choose from {known}")

@@ -29,6 +29,7 @@ class Encoder:
     def __init__(self, alternatives: bool = True):
         self.alternatives = alternatives
         self._sequences: OrderedDict[str, list[int]] = OrderedDict()
+        self._numbers: dict[str, int] = {}
 
     def __call__(self, event: Event) -> Wire:
         special = _SPECIAL.get(event.kind)
@@ -45,6 +46,7 @@ class Encoder:
         for name in ("rid", "run", "state", "name", "purpose", "constraint"):
             if getattr(event, name):
                 wire[name] = getattr(event, name)
+        wire["i"] = self._numbers.setdefault(event.rid, len(self._numbers))
         best, same = "", 0
         for rid, ids in self._sequences.items():
             n = common_prefix(ids, event.ids)
@@ -71,13 +73,30 @@ class Encoder:
         if self.alternatives and any(event.top):
             wire["top"] = [[_alternative(*item) for item in items] for items in event.top]
         if event.fsm_before is not None:
-            wire["fsm"] = [event.fsm_before, event.fsm_after]
+            wire["fsm"] = [event.fsm_before, *event.fsm_after]
         if event.replaced:
             wire["replaced"] = event.replaced
         if event.rid in self._sequences:
             if event.replaced:
                 del self._sequences[event.rid][-event.replaced :]
             self._sequences[event.rid] += event.ids
+
+    def _step(self, event: Any, wire: Wire) -> None:
+        """Requests by their number in order of arrival; those of other runs are only counted."""
+        wire["n"] = event.step
+        for name, rids in (("p", event.prefill), ("d", event.decode)):
+            own = [self._numbers[rid] for rid in rids if rid in self._numbers]
+            if own:
+                wire[name] = own
+            if len(own) < len(rids):
+                wire["o" + name] = len(rids) - len(own)
+        for name, value in (("pt", event.prefill_tokens), ("w", event.waiting)):
+            if value:
+                wire[name] = value
+        wire["u"] = [event.used_slots, event.total_slots]
+        wire["x"] = round(event.seconds, 5)
+        if event.count != 1:
+            wire["c"] = event.count
 
     def _inserted(self, event: Any, wire: Wire) -> None:
         head, hidden, tail = clip_pieces(event.pieces)
@@ -96,6 +115,7 @@ class Encoder:
             wire["nodes"].append([
                 record["node"], record["parent"], record["locks"], record["hits"],
                 round(record["last_used"], 3), *text,
+                round(record.get("created", record["last_used"]), 3), record.get("pins", 0),
             ])  # fmt: skip
 
 
@@ -121,6 +141,7 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 _SPECIAL = {
     "request_arrived": Encoder._arrived,
     "tokens": Encoder._tokens,
+    "step": Encoder._step,
     "node_inserted": Encoder._inserted,
     "cache_snapshot": Encoder._snapshot,
 }

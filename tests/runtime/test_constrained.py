@@ -86,5 +86,5 @@ def test_events_count_what_the_mask_left(engine):
     digit = next(e for e in tokens if e.how == "sampled" and e.pieces[0].strip() in "123")
     assert 1 <= digit.allowed[0] <= 12
     assert 0 <= digit.mass[0] <= 1
-    assert digit.fsm_before != digit.fsm_after
+    assert [digit.fsm_before] != digit.fsm_after
     assert json.dumps([e.to_dict() for e in tokens])

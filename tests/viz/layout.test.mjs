@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 
 const base = new URL("../../sglnb/viz/static/", import.meta.url);
-const { fold, nodeTokens } = await import(new URL("reduce.js", base));
+const { fold } = await import(new URL("reduce.js", base));
+const { nodeTokens } = await import(new URL("reduce_tree.js", base));
 const L = await import(new URL("layout.js", base));
 
 const log = (name) => readFileSync(new URL(`fixtures/${name}.jsonl`, import.meta.url), "utf8")

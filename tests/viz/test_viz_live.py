@@ -173,7 +173,7 @@ def test_run_view_without_a_kernel():
     saved = json.loads(view.saved)
     assert saved["header"]["status"] == "done"
     state = json.dumps(view.get_state())
-    assert len(state) < 100_000
+    assert len(state) < 200_000
     assert repr(view) == "a run: live view (needs its kernel; the saved picture follows)"
 
 
@@ -184,7 +184,7 @@ def test_a_failing_cancel_does_not_reach_the_kernel(caplog):
     view = RunView(EventLog(), "x", on_cancel=fail)
     view._handle_custom_msg({"kind": "cancel"}, [])
     view.finish()
-    assert "stopping run" in caplog.text
+    assert "'cancel' failed" in caplog.text
 
 
 def test_unknown_panes_are_refused():

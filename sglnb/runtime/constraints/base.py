@@ -7,7 +7,7 @@ The engine never asks what kind of constraint it holds. A regular constraint is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -75,6 +75,41 @@ class Constraint(ABC):
             ConstraintError: the text breaks it.
         """
         return
+
+    # -- pictures --------------------------------------------------------------------------
+
+    def to_dot(self) -> str:
+        """The compressed automaton for Graphviz."""
+        from sglnb.viz.constraint_export import constraint_dot
+
+        return constraint_dot(self)
+
+    def to_svg(self) -> str:
+        """The compressed automaton as SVG: by ``dot`` where it is installed, else our own."""
+        from sglnb.viz.constraint_export import constraint_svg
+
+        return constraint_svg(self)
+
+    def to_html(self) -> str:
+        """One self-contained page with the automaton; needs no network."""
+        from sglnb.viz.constraint_export import constraint_page
+
+        return constraint_page(self)
+
+    def to_text(self) -> str:
+        """The automaton for a terminal: each state with its ways on."""
+        from sglnb.viz.constraint_export import constraint_text
+
+        return constraint_text(self)
+
+    def __repr__(self) -> str:
+        states = "" if self.n_states is None else f", {self.n_states:,} states"
+        return f"Constraint({self.kind}: {self.source:.60}{states})"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from sglnb.viz.constraint_export import constraint_html
+
+        return {"text/plain": self.to_text(), "text/html": constraint_html(self)}
 
 
 class Cursor(ABC):

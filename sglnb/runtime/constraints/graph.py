@@ -7,7 +7,7 @@ that a chain of such states is one edge with a text.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sglnb.runtime.constraints.charset import (
     ANYTHING,
@@ -58,6 +58,19 @@ class Graphs(NamedTuple):
 
     plain: Graph
     compressed: Graph
+
+
+def to_record(graph: Graph) -> dict[str, list[list[Any]]]:
+    """``graph`` as :attr:`sglnb.events.ConstraintUsed.graph` has it."""
+    return {
+        "nodes": [[node.id, int(node.final)] for node in graph.nodes],
+        "edges": [
+            [edge.source, edge.target, edge.label, 0, list(edge.via)]
+            if edge.text is None
+            else [edge.source, edge.target, edge.text, 1, list(edge.via)]
+            for edge in graph.edges
+        ],
+    }
 
 
 def draw(dfa: DFA) -> Graphs:

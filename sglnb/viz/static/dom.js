@@ -74,3 +74,7 @@ export function rove(store, current) {
   current?.setAttribute("tabindex", "0");
   store.current = current;
 }
+
+export function button(text, label, className = "") {
+  return make("button", { type: "button", text, "aria-label": label, title: label, class: className });
+}

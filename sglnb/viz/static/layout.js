@@ -1,6 +1,6 @@
 // Pure functions from view states to what is drawn: which nodes, where, which words. No DOM.
 
-import { nodeTokens } from "./reduce.js";
+import { nodeTokens } from "./reduce_tree.js";
 
 export const MAX_VISIBLE = 300;
 
@@ -83,7 +83,9 @@ export function rowLabel(row, name = row.name) {
 
 // -- radix tree -----------------------------------------------------------------------------
 
-export function childrenOf(tree) {
+const byLastUse = (a, b) => b.last_used - a.last_used || a.node - b.node;
+
+export function childrenOf(tree, order = byLastUse) {
   const kids = new Map();
   for (const key in tree.nodes) {
     const node = tree.nodes[key];
@@ -91,9 +93,7 @@ export function childrenOf(tree) {
     if (!kids.has(node.parent)) kids.set(node.parent, []);
     kids.get(node.parent).push(node);
   }
-  for (const group of kids.values()) {
-    group.sort((a, b) => b.last_used - a.last_used || a.node - b.node);
-  }
+  for (const group of kids.values()) group.sort(order);
   return kids;
 }
 
@@ -108,19 +108,19 @@ export function pathTo(tree, node) {
   return path.reverse();
 }
 
-/** The visible part of the tree, depth first; the same choice as outline.py. */
-export function outline(tree, keep = [], limit = MAX_VISIBLE) {
+/** The visible part of the tree, depth first, siblings in `order`; the same choice as outline.py. */
+export function outline(tree, keep = [], limit = MAX_VISIBLE, order = byLastUse) {
   const wanted = new Set(keep);
   const ranked = Object.values(tree.nodes).filter((node) => node.parent !== null);
   ranked.sort((a, b) => wanted.has(b.node) - wanted.has(a.node)
-    || b.last_used - a.last_used || a.node - b.node);
+    || byLastUse(a, b));
   const shown = new Set();
   for (const node of ranked) {
     if (shown.size >= limit) break;
     const line = pathTo(tree, node.node).filter((key) => !shown.has(key));
     if (shown.size + line.length <= limit) line.forEach((key) => shown.add(key));
   }
-  const kids = childrenOf(tree);
+  const kids = childrenOf(tree, order);
   const items = [];
   const size = (node) => {
     const sum = { nodes: 0, tokens: 0 };
@@ -162,6 +162,11 @@ export function outline(tree, keep = [], limit = MAX_VISIBLE) {
   return items;
 }
 
+/** ` · pool of 20,000`, where the pool's size is known. */
+export function poolWords({ total_slots: total }) {
+  return total ? ` · pool of ${groupDigits(total)}` : "";
+}
+
 export function treeTotals(tree) {
   const sum = { nodes: 0, tokens: 0 };
   for (const key in tree.nodes) {
@@ -173,23 +178,17 @@ export function treeTotals(tree) {
   return sum;
 }
 
-/** `12 tok · 3 hits`: the small print under an edge. */
-export function nodeMeta(node) {
-  const words = [`${groupDigits(nodeTokens(node))} tok`];
-  if (node.evicted !== null) words.push(node.why === "flush" ? "flushed" : "evicted");
-  else if (node.hits) words.push(countOf(node.hits, "hit"));
-  if (node.locks > 0) words.push("in use");
-  return words.join(" · ");
-}
+const tokensMeta = (node) => `${groupDigits(nodeTokens(node))} tok`;
 
 export const TREE = { row: 38, bend: 26, char: 6.65, small: 5.6, left: 12, top: 26 };
 
 /**
  * Tidy left-to-right drawing: a node is level with its parent if it is the first child, else in
  * the first free row below, so that new leaves do not move what is there. An edge is as long as the logarithm of its tokens, or its label, asks for.
- * Returns `{ width, height, boxes }`; a box has x0, y0 (start), x1, y (end), label and meta.
+ * Returns `{ width, height, boxes }`; a box has x0, y0 (start), x1, y (end), label and meta, which
+ * is `metaOf(node)`.
  */
-export function treeLayout(tree, items, labelWidth = 34) {
+export function treeLayout(tree, items, labelWidth = 34, metaOf = tokensMeta) {
   const boxes = new Map();
   const order = items.map((item) => {
     const key = item.more ? `more${item.parent}` : String(item.node);
@@ -197,7 +196,7 @@ export function treeLayout(tree, items, labelWidth = 34) {
     const label = node
       ? clipMiddle(oneLine(nodeText(node)).trim(), labelWidth) || "␣"
       : `+${countOf(item.more, "node")}`;
-    const meta = node ? nodeMeta(node) : countOf(item.tokens, "token");
+    const meta = node ? metaOf(node) : countOf(item.tokens, "token");
     const text = Math.max(Array.from(label).length * TREE.char, meta.length * TREE.small);
     const tokens = node ? nodeTokens(node) : 1;
     const length = Math.max(text + 10, 12 * Math.log2(1 + tokens));
@@ -250,9 +249,18 @@ export function axisTicks(span, wanted = 6) {
   return ticks;
 }
 
+/** The part of an axis from `from` to `to` seconds: `{ ticks, step }`. */
+export function axisWindow(from, to) {
+  const step = axisTicks(to - from)[1] ?? 1;
+  const ticks = [];
+  for (let i = Math.ceil(from / step - 1e-9); i * step <= to * 1.0001; i++) ticks.push(i * step);
+  return { ticks, step };
+}
+
 /** A tick's text: all in the unit of the step, so that they compare. */
 export function tickText(t, step) {
   if (t === 0) return "0";
+  if (step < 0.001) return `${(t * 1000).toFixed(step < 0.0001 ? 2 : 1)} ms`;
   if (step < 1) return step < 0.1 || t < 1 ? `${Math.round(t * 1000)} ms` : `${t.toFixed(1)} s`;
   return `${Math.round(t)} s`;
 }
@@ -272,14 +280,17 @@ export function barStretches(bar, now) {
   return out.filter((stretch) => stretch.to >= stretch.from);
 }
 
-export function barWords(bar, now) {
+/** A request in words; `error` is what its state failed with. */
+export function barWords(bar, now, error = "") {
   const kind = { select: "scores a choice for", prefill: "prefills the shared prefix" };
   const words = [`${kind[bar.purpose] ?? "generates"} ${bar.name}`.trim()];
   for (const { what, from, to } of barStretches(bar, now)) {
     if (to - from > 0.0005) words.push(`${what} ${secondsText(to - from)}`);
   }
+  if (bar.first !== null && bar.tokens) words.push(`first token after ${secondsText(bar.first - bar.arrived)}`);
   words.push(`${groupDigits(bar.cached)} of ${countOf(bar.prompt, "prompt token")} cached`);
   if (bar.tokens) words.push(countOf(bar.tokens, "token"));
-  if (bar.reason === "abort") words.push("stopped");
+  if (error) words.push(`✕ ${clipMiddle(oneLine(error), 240)}`);
+  else if (bar.reason === "abort") words.push("stopped");
   return words.join(" · ");
 }

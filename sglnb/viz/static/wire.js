@@ -17,7 +17,7 @@ const WIRE_DEFAULTS = {
 };
 
 const WIRE_READERS = {
-  request_arrived(event, wire, sequences) {
+  request_arrived(event, wire, sequences, rids) {
     if (wire.cut) {
       event.ids = Array(wire.cut).fill(-1);
       event.pieces = Array(wire.cut).fill("");
@@ -34,9 +34,9 @@ const WIRE_READERS = {
       event.ids.push(...wire.ids);
       event.pieces.push(...wire.pieces);
     }
+    rids[wire.i] = event.rid;
     sequences.set(event.rid, { ids: event.ids.slice(), pieces: event.pieces.slice() });
-    delete event.same;
-    delete event.cut;
+    for (const name of ["same", "cut", "i"]) delete event[name];
   },
   tokens(event, wire, sequences) {
     const blank = event.ids.map(() => null);
@@ -45,7 +45,7 @@ const WIRE_READERS = {
     event.allowed = wire.allowed ?? blank;
     event.top = (wire.top ?? event.ids.map(() => []))
       .map((items) => items.map(([piece, id, lp, ok]) => [piece, id, lp, ok !== 0]));
-    [event.fsm_before, event.fsm_after] = wire.fsm ?? [null, null];
+    [event.fsm_before, ...event.fsm_after] = wire.fsm ?? [null];
     const sequence = sequences.get(event.rid);
     if (event.replaced) {
       sequence?.ids.splice(-event.replaced);
@@ -56,23 +56,31 @@ const WIRE_READERS = {
     delete event.lp;
     delete event.fsm;
   },
+  step(event, wire, sequences, rids) {
+    const named = (own = [], others = 0) => [...own.map((i) => rids[i] ?? ""), ...Array(others).fill("")];
+    return {
+      kind: "step", seq: event.seq, t: event.t, step: wire.n, prefill: named(wire.p, wire.op),
+      decode: named(wire.d, wire.od), prefill_tokens: wire.pt ?? 0, waiting: wire.w ?? 0,
+      used_slots: wire.u[0], total_slots: wire.u[1], seconds: wire.x, count: wire.c ?? 1,
+    };
+  },
   node_inserted(event, wire) {
     [event.head, event.hidden, event.tail] = wire.text;
     delete event.text;
   },
   cache_snapshot(event, wire) {
-    event.nodes = wire.nodes.map(([node, parent, locks, hits, last_used, head, hidden, tail]) =>
-      ({ node, parent, locks, hits, last_used, head, hidden, tail }));
+    event.nodes = wire.nodes.map(([node, parent, locks, hits, last_used, head, hidden, tail, created, pins]) =>
+      ({ node, parent, locks, hits, last_used, head, hidden, tail, created, pins }));
   },
 };
 
 /** A function from wire objects, in order, to events. */
 export function makeDecoder() {
   const sequences = new Map();
+  const rids = [];
   return (wire) => {
     const { k, s, t, ...rest } = wire;
     const event = { kind: k, seq: s, t, ...WIRE_DEFAULTS[k], ...rest };
-    WIRE_READERS[k]?.(event, wire, sequences);
-    return event;
+    return WIRE_READERS[k]?.(event, wire, sequences, rids) ?? event;
   };
 }

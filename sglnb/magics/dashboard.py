@@ -1,0 +1,171 @@
+"""``sgl.dashboard()``: the engine's state and controls beside the cells that use it."""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as w
+
+from ..errors import SglError
+from ..runtime import Engine
+from ..runtime.eviction import EVICTIONS
+from ..runtime.policy import POLICIES
+from ..viz.base import hear_while_busy
+from ..viz.meter import Meter, Rates
+
+EVERY = 0.5
+"""Seconds between two looks at the engine while the dashboard is in sight."""
+
+_NARROW = {"width": "190px"}
+_STYLE = {"description_width": "86px"}
+
+
+class Dashboard(w.VBox):
+    """See :func:`sglnb.dashboard`. :meth:`close` takes it away; the engine goes on."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._jobs: queue.SimpleQueue[Callable[[], str] | None] = queue.SimpleQueue()
+        self._showing = False  # what the engine says is being put in the controls
+        self._rates = Rates()
+        settings = engine.configure()
+        self._policy = self._choice("policy", POLICIES, settings)
+        self._eviction = self._choice("eviction", EVICTIONS, settings)
+        self._temperature = w.BoundedFloatText(
+            settings["temperature"], min=0, max=100, step=0.1, description="temperature",
+            tooltip="of requests that do not say", layout=_NARROW, style=_STYLE,
+        )  # fmt: skip
+        self._jump = w.Checkbox(
+            settings["jump_forward"], description="jump_forward", indent=False,
+            tooltip="write what a constraint forces without sampling it", layout=_NARROW,
+        )  # fmt: skip
+        self._pool = w.BoundedIntText(
+            engine.metrics()["kv_tokens"], min=1, max=1 << 40, description="pool",
+            tooltip="tokens of KV", layout=_NARROW, style=_STYLE,
+        )  # fmt: skip
+        for control, name in ((self._temperature, "temperature"), (self._jump, "jump_forward")):
+            self._on_change(control, name)
+        self._meter = Meter()
+        self._said = w.Label("", layout={"min_height": "24px"})
+        self._life = self._button("Release", "give weights and KV memory back", self._release)
+        buttons = [
+            self._button("Stop", "stop all requests; their text so far is kept", self._stop),
+            self._button("Flush", "forget what nobody uses or pinned", self._flush),
+            self._button("Resize", "give the pool the size beside", self._resize),
+            self._life,
+        ]
+        rows = [
+            w.HBox([self._policy, self._eviction, self._temperature, self._jump]),
+            w.HBox([self._pool, buttons[2], buttons[0], buttons[1], self._life]),
+        ]
+        super().__init__([self._meter, *rows, self._said])
+        for row in rows:
+            for control in row.children:
+                hear_while_busy(control)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._work,), name="sglnb-dashboard", daemon=True
+        )
+        self._thread.start()
+
+    # -- controls --------------------------------------------------------------------------
+
+    def _choice(self, name: str, known: Any, settings: dict[str, Any]) -> w.Dropdown:
+        control = w.Dropdown(
+            options=list(known), value=settings[name], description=name, layout=_NARROW,
+            style=_STYLE,
+        )  # fmt: skip
+        self._on_change(control, name)
+        return control
+
+    def _on_change(self, control: w.ValueWidget, name: str) -> None:
+        def changed(change: Any) -> None:
+            if not self._showing:
+                self._jobs.put(lambda: self._configure(name, change["new"]))
+
+        control.observe(changed, "value")
+
+    def _button(self, text: str, tip: str, act: Callable[[], str]) -> w.Button:
+        button = w.Button(description=text, tooltip=tip, layout={"width": "80px"})
+        button.on_click(lambda _: self._jobs.put(act))
+        return button
+
+    def _configure(self, name: str, value: Any) -> str:
+        self._engine.configure(**{name: value})
+        return f"{name} is {value!r} from the next step on"
+
+    def _resize(self) -> str:
+        self._engine.resize(self._pool.value)
+        return f"the pool holds {self._engine.metrics()['kv_tokens']:,} tokens now"
+
+    def _stop(self) -> str:
+        m = self._engine.metrics()
+        self._engine.abort()
+        n = m["running"] + m["waiting"]
+        return f"{n} request{'' if n == 1 else 's'} stopped" if n else "nothing was running"
+
+    def _flush(self) -> str:
+        return f"{self._engine.cache.flush():,} cached tokens forgotten"
+
+    def _release(self) -> str:
+        if self._engine.status()["state"] == "released":
+            self._engine.resume()
+            return "the engine is back"
+        self._engine.release()
+        return "weights and KV memory are given back; Resume takes them again"
+
+    # -- the thread ------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Does what was asked for, and looks at the engine while someone sees it."""
+        while not self._engine.closed:
+            try:
+                job = self._jobs.get(timeout=EVERY)
+                if job is None:
+                    return
+                self._do(job)
+            except queue.Empty:
+                pass
+            if self._meter.in_sight:
+                self._look()
+        self._meter.tell({"state": "shut down", "model": self._engine.model_name})
+
+    def _do(self, job: Callable[[], str]) -> None:
+        try:
+            self._said.value = job()
+        except (SglError, ValueError, OSError) as error:
+            self._said.value = f"not now: {error}" if isinstance(error, SglError) else str(error)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Show the settings in force: a refused one goes back."""
+        settings = self._engine.configure()
+        self._showing = True
+        try:
+            for control, name in (
+                (self._policy, "policy"), (self._eviction, "eviction"),
+                (self._temperature, "temperature"), (self._jump, "jump_forward"),
+            ):  # fmt: skip
+                if control.value != settings[name]:
+                    control.value = settings[name]
+        finally:
+            self._showing = False
+
+    def _look(self) -> None:
+        status = self._engine.status()
+        label = "Resume" if status["state"] == "released" else "Release"
+        if self._life.description != label:
+            self._life.description = label
+        self._meter.tell(self._rates(status))
+
+    def close(self) -> None:
+        """Take the dashboard away and end its thread."""
+        self._jobs.put(None)
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"Dashboard({self._engine!r})"

@@ -1,0 +1,80 @@
+// The header line: status, the words that are the legend and filter the tokens, times, Stop.
+
+import { countOf, groupDigits, oneLine, secondsText, visible } from "./layout.js";
+import { button, make, setAttr, setText } from "./dom.js";
+
+/** `hooks.filter(kind | null)`, `hooks.spaces(on)` and `hooks.stop()` are told what is pressed. */
+export function makeHeader(model, hooks) {
+  const name = make("b", { class: "name" });
+  const status = make("span", { class: "status" });
+  const statusWord = make("span", { role: "status" });
+  status.append(make("span", { class: "light", "aria-hidden": "true" }), statusWord);
+  const words = ["sampled", "cached", "forced", "select"].map((kind) => {
+    const word = button("", `show only ${kind} tokens`, `word ${kind}`);
+    word.dataset.kind = kind;
+    setAttr(word, "aria-pressed", "false");
+    return word;
+  });
+  const time = make("span", { class: "number" });
+  const speed = make("span", { class: "number" });
+  const spaces = button("¶", "show spaces and newlines", "quiet");
+  setAttr(spaces, "aria-pressed", "false");
+  const stop = button("Stop", "stop this run and keep its text", "stop");
+  const root = make("div", { class: "head" }, name, status, ...words, time, speed,
+    make("span", { class: "grow" }), spaces, stop);
+  const error = make("div", { class: "error" });
+
+  let filter = null;
+  root.addEventListener("click", (event) => {
+    const word = event.target.closest(".word");
+    if (!word) return;
+    filter = filter === word.dataset.kind ? null : word.dataset.kind;
+    for (const each of words) setAttr(each, "aria-pressed", String(each.dataset.kind === filter));
+    hooks.filter(filter);
+  });
+  spaces.addEventListener("click", () => {
+    const on = spaces.getAttribute("aria-pressed") !== "true";
+    setAttr(spaces, "aria-pressed", String(on));
+    hooks.spaces(on);
+  });
+  stop.addEventListener("click", () => {
+    setText(stop, "Stopping…");
+    setAttr(stop, "disabled", true);
+    hooks.stop();
+  });
+
+  return {
+    root,
+    error,
+    /** `since`: seconds since the last event while the run goes on, else 0. */
+    draw(head, view, { since, stoppable }) {
+      setText(name, oneLine(head.title || model.get("title") || head.run || "run"));
+      setText(statusWord, head.status);
+      const chosen = Object.values(view.tokens.rows).reduce((sum, row) => sum + row.picks.length, 0);
+      const texts = {
+        sampled: countOf(head.completion, "token"),
+        cached: `${groupDigits(head.cached)} cached`,
+        forced: `${groupDigits(head.forced)} forced`,
+        select: `${groupDigits(chosen)} chosen`,
+      };
+      const tips = {
+        sampled: `${countOf(head.completion, "token")} generated; tint: how probable the model found it`,
+        cached: `${groupDigits(head.cached)} of ${countOf(head.prompt, "prompt token")} came from the cache`,
+        forced: `${countOf(head.forced, "token")} written without asking the model: the constraint left one way`,
+        select: "the likeliest of the given choices",
+      };
+      for (const word of words) {
+        const { kind } = word.dataset;
+        setText(word, texts[kind]);
+        setAttr(word, "title", tips[kind]);
+        setAttr(word, "hidden", (kind === "forced" && !head.forced) || (kind === "select" && !chosen)
+          || (kind === "cached" && !head.prompt));
+      }
+      setText(time, secondsText(Math.max(0, head.t1 - (head.t0 ?? 0) + since)));
+      const rate = head.busy > 0 ? head.completion / head.busy : 0;
+      setText(speed, rate ? `${rate < 10 ? rate.toFixed(1) : groupDigits(rate)} tok/s` : "");
+      setAttr(stop, "hidden", !stoppable);
+      setText(error, head.error ? `✕ ${visible(head.error)}` : "");
+    },
+  };
+}

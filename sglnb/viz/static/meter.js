@@ -1,0 +1,65 @@
+// The live numbers of a dashboard. It tells the kernel whether anyone can see them.
+
+import { countOf, groupDigits, oneLine } from "./layout.js";
+import { make, setAttr, setText } from "./dom.js";
+
+/** What each figure says of the kernel's numbers: `{ key, value, unit, share }`. */
+export function meterFigures(n) {
+  if (n.kv_tokens === undefined) return [];
+  const hit = n.prompt_tokens ? `${Math.round(100 * n.cache_hit_rate)} %` : "–";
+  return [
+    { key: "requests", value: groupDigits(n.running), unit: `running · ${groupDigits(n.waiting)} waiting` },
+    { key: "speed", value: groupDigits(n.rate), unit: `tokens/s · ${countOf(n.tokens_so_far, "token")} in all` },
+    { key: "hit rate", value: hit, unit: `${groupDigits(n.cached_tokens)} of ${countOf(n.prompt_tokens, "prompt token")}`,
+      share: n.prompt_tokens ? n.cache_hit_rate : 0, bar: "hits" },
+    { key: "pool", value: groupDigits(n.kv_used), unit: `of ${groupDigits(n.kv_tokens)} slots · ${groupDigits(n.kv_locked)} held`,
+      share: n.kv_used / n.kv_tokens, locked: n.kv_locked / n.kv_tokens, bar: "slots" },
+  ];
+}
+
+export function render({ model, el }) {
+  const name = make("b", { class: "name" });
+  const state = make("span", { class: "small", role: "status" });
+  const figures = make("dl", { class: "meter" });
+  const root = make("div", { class: "sglnb", role: "region", "aria-label": "engine" },
+    make("div", { class: "head" }, name, state), figures);
+  el.append(root);
+  const cells = new Map();
+
+  function draw(numbers) {
+    setText(name, oneLine(numbers.model));
+    setText(state, [numbers.state, numbers.device, numbers.dtype].filter(Boolean).map(oneLine).join(" · "));
+    for (const { key, value, unit, share, locked, bar } of meterFigures(numbers)) {
+      if (!cells.has(key)) {
+        const cell = { value: make("dd", { class: "number" }), unit: make("dd", { class: "small number" }),
+          bar: make("dd", { class: "gauge", "aria-hidden": "true" }) };
+        cells.set(key, cell);
+        figures.append(make("div", {}, make("dt", { class: "small", text: key }), cell.value, cell.unit, cell.bar));
+      }
+      const cell = cells.get(key);
+      setText(cell.value, value);
+      setText(cell.unit, unit);
+      setAttr(cell.bar, "hidden", share === undefined);
+      setAttr(cell.bar, "class", `gauge ${bar ?? ""}`);
+      cell.bar.style.setProperty("--share", `${100 * (share ?? 0)}%`);
+      cell.bar.style.setProperty("--locked-share", `${100 * (locked ?? 0)}%`);
+    }
+    setAttr(figures, "hidden", numbers.kv_tokens === undefined);
+  }
+
+  const onMessage = (message) => { if (message?.kind === "numbers") draw(message.numbers); };
+  model.on("msg:custom", onMessage);
+  const watcher = new IntersectionObserver((entries) =>
+    model.send({ kind: "sight", seen: entries.at(-1).isIntersecting && !document.hidden }));
+  watcher.observe(root);
+  const looked = () => model.send({ kind: "sight", seen: !document.hidden });
+  document.addEventListener("visibilitychange", looked);
+  return () => {
+    model.off("msg:custom", onMessage);
+    watcher.disconnect();
+    document.removeEventListener("visibilitychange", looked);
+    model.send({ kind: "sight", seen: false });
+  };
+}
+
+export default { render };
