@@ -37,13 +37,13 @@ class Family:
     ended: float | None = None
     over = False
     """Whether the program's body is over."""
-    problem: BaseException | None = None
-    """Why it was stopped."""
     _root = ""
     _going = 0
 
     def __init__(self, timeout: float | None = None):
         self._tokens = self._prompt = self._cached = self._forced = 0
+        self.problem: BaseException | None = None
+        """Why it was stopped."""
         self.began = time.monotonic()
         self._lock = threading.Lock()
         self._members: set[weakref.ref[StreamExecutor]] = set()

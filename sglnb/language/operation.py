@@ -68,13 +68,9 @@ class Operation:
     """
 
     mark: Checkpoint | None = None
-    halted: BaseException | None = None
-    done = False
-    parked = False
     error: GenerationError | None = None
     wanted = 1
     over = taken = False
-    markers: ReasoningMarkers | None = None
     source: Operation | None = None
     reasoning: Any = None
     value: Any = None
@@ -89,6 +85,9 @@ class Operation:
         self.stamp = stamp
         self.first, self.depth = first, depth
         self.requests: list[Any] = []
+        self.done = self.parked = False
+        self.halted: BaseException | None = None
+        self.markers: ReasoningMarkers | None = None
 
     def separates(self, source: Operation) -> None:
         """It separates the text of ``source``, and can be read while that is written."""

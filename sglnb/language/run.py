@@ -37,13 +37,6 @@ class ProgramRun(Waitable):
         stops: how often it was stopped; operations queued before the last stop are dropped.
     """
 
-    active = True
-    stops = 0
-    failure: BaseException | None = None
-    _stopped = False
-    _ended = False
-    _error = ""
-
     def __init__(
         self,
         backend: Backend,
@@ -60,6 +53,11 @@ class ProgramRun(Waitable):
         self.follows = getattr(backend, "needs_program", False)
         """Whether the backend wants to be told of states and gets them with requests."""
         self.template = template_of(backend)
+        self.active = True
+        self.stops = 0
+        self.failure: BaseException | None = None
+        self._stopped = self._ended = False
+        self._error = ""
         self._outer = current_run()
         self._numbers = itertools.count()
         self._open: set[StreamExecutor] = set()
