@@ -40,7 +40,7 @@ def start_state(
     program_run = ProgramRun(backend, run_id=run, title=title, defaults=options)
     program_run.enter()
     executor = program_run.new_executor(options, label=title)
-    executor.stream = True  # cells are watched
+    executor.family.stream = True  # cells are watched
     return ProgramState(executor)
 
 

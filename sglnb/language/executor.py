@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,10 @@ _bodies: contextvars.ContextVar[tuple[StreamExecutor, ...]] = contextvars.Contex
 
 @laid_out(
     *("run", "lock", "table", "_queue", "_busy", "sid", "defaults", "index", "images"),
-    *("messages_", "adopted", "family", "stream", "arguments"),
+    *("messages_", "adopted", "family", "_watchers", "_cond"),
     *("text_", "tip", "cur_role", "role_start", "role_suffix", "scopes", "prefilled"),
     *("error_", "_current", "_declared_role", "_ending", "_ended"),
-    *("origin", "fork_start_text_pos", "num_api_spec_tokens"),
+    *("origin", "fork_start_text_pos"),
 )
 class StreamExecutor(OperationQueue):
     """What one state has come to, and the queue that changes it.
@@ -47,9 +47,6 @@ class StreamExecutor(OperationQueue):
         body_going: the program's body is going on in another thread or task.
         family: the states that it is timed and counted with.
         origin: the checkpoint that it started from.
-        stream: whether somebody reads the text as it comes.
-        arguments: those that the program was called with, by name.
-        num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
     text_ = ""
@@ -60,7 +57,6 @@ class StreamExecutor(OperationQueue):
     """Length of the text that the engine is known to have seen."""
     body_going = False
     origin: Checkpoint = START
-    num_api_spec_tokens: int | None = None
     _forks = 0
 
     def __init__(
@@ -80,16 +76,10 @@ class StreamExecutor(OperationQueue):
         """The images of the text, in order."""
         self.messages_: list[dict[str, Any]] = []
         self.adopted = parent is None
-        self.family = family or Family()
+        self.family = family or Family(like=parent and parent.family)
         self.family.add(self)
         parent_id: str | None = None
-        if parent is None:
-            self.stream = False
-            self.arguments: dict[str, Any] = {}
-        else:
-            self.stream = parent.stream
-            self.arguments = parent.arguments
-            self.num_api_spec_tokens = parent.num_api_spec_tokens
+        if parent is not None:
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
             parent_id = parent.sid if parent.run is run else None
@@ -104,6 +94,21 @@ class StreamExecutor(OperationQueue):
     def meta_info(self) -> dict[str, Any]:
         """What the engine said of each generated variable."""
         return self.table.meta_info
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the program was called with, by name."""
+        return self.family.arguments
+
+    @property
+    def num_api_spec_tokens(self) -> int | None:
+        """See :func:`~sglnb.function`."""
+        return self.family.num_api_spec_tokens
+
+    @property
+    def stream(self) -> bool:
+        """Whether somebody reads the text as it comes."""
+        return self.family.stream
 
     # -- what operations do ----------------------------------------------------------------
 

@@ -32,6 +32,12 @@ class Family:
 
     Args:
         timeout: seconds, from now on, after which what is going on is stopped.
+        like: of the program that one of these states was taken from.
+
+    Attributes:
+        stream: whether somebody reads the text as it comes.
+        arguments: those that the program was called with, by name.
+        num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
     ended: float | None = None
@@ -40,7 +46,10 @@ class Family:
     _root = ""
     _going = 0
 
-    def __init__(self, timeout: float | None = None):
+    def __init__(self, timeout: float | None = None, like: Family | None = None):
+        self.stream = like is not None and like.stream
+        self.arguments: Mapping[str, Any] = {} if like is None else like.arguments
+        self.num_api_spec_tokens = None if like is None else like.num_api_spec_tokens
         self._tokens = self._prompt = self._cached = self._forced = 0
         self.problem: BaseException | None = None
         """Why it was stopped."""

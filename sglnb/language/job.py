@@ -40,8 +40,8 @@ class Job:
     ):
         self.run, self.executor = run, executor
         self.state = ProgramState(executor)
-        executor.num_api_spec_tokens = program.num_api_spec_tokens
-        executor.arguments = kwargs
+        executor.family.num_api_spec_tokens = program.num_api_spec_tokens
+        executor.family.arguments = kwargs
         self.problem: BaseException | None = None
         self._program, self._own, self._args, self._kwargs = program, own, args, kwargs
 

@@ -18,6 +18,8 @@ def laid_out(*names: str) -> Callable[[type[T]], type[T]]:
     first instance has them all.
     """
 
+    assert len(names) < 30, names
+
     def lay_out(cls: type[T]) -> type[T]:
         first = object.__new__(cls)
         for name in names:

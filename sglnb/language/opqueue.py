@@ -73,7 +73,6 @@ class OperationQueue(Waitable):
     _declared_role: str | None = None
     """The role that is open at the end of the queue."""
     _ending = _ended = False
-    _watchers: tuple[Callable[[], None], ...] = ()
 
     def __init__(self, run: ProgramRun, *, waiting: bool):
         self.run = run
@@ -81,6 +80,8 @@ class OperationQueue(Waitable):
         self.table = VariableTable()
         self._queue: deque[Operation] = deque()
         self._busy = waiting
+        self._watchers: tuple[Callable[[], None], ...] = ()
+        self._cond = None  # read at each operation, which a default of the class makes slow
 
     @property
     def idle(self) -> bool:

@@ -375,7 +375,7 @@ class SglFunction:
         executor = run.new_executor(
             {**run.defaults, **defaults}, label=self.__name__, family=Family(timeout)
         )
-        executor.stream = stream
+        executor.family.stream = stream
         return Job(self, run, own, executor, args, {**self.bind_arguments, **kwargs})
 
 
