@@ -22,11 +22,13 @@ from .reduce_tree import Tree, initial_tree, reduce_tree
 from .runlog import run_events
 from .static_constraint import constraints_html
 from .static_schedule import schedule_html
-from .text import clip_middle, count, escape, one_line, percent, seconds
+from .text import clip_middle, count, error_html, escape, one_line, percent, seconds
 
 MAX_TOKENS = 2000
 """Tokens shown for each state; of more, the last ones."""
 MAX_NODES = 60
+LONGEST = 400
+"""Characters shown of one token, of a choice and in a ``title``."""
 
 _ROOT = "font-family: sans-serif; font-size: 13px; line-height: 1.6; padding: 2px 0"
 _FAINT = "opacity: 0.7"
@@ -69,7 +71,7 @@ def view_html(view: ViewState, run: str = "") -> str:
         " · point at a token for its probability</div>",
     ]
     if header["error"]:
-        parts.append(f'<div style="color: #D55E00">✕ {escape(header["error"])}</div>')
+        parts.append(error_html(header["error"]))
     tokens = view["tokens"]
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
         parts.append(_row_html(view, depth, row))
@@ -103,7 +105,7 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
     parts = [f'<div style="margin-left: {18 * depth}px">']
     if len(view["tokens"]["order"]) > 1:
         parts.append(f'<div style="{_SMALL}">{escape(one_line(row_label(row)))}</div>')
-    parts.append(f'<div style="{_TEXT}">')
+    parts.append(f'<div style="{_TEXT}" tabindex="0">')
     if row["shared"] and shown:
         shared = count(row["shared"], "token")
         look = f"{_CACHED}; {_FAINT}" if row["cached"] else _FAINT
@@ -118,7 +120,7 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
     for pick in row["picks"]:
         parts.append(_pick_html(pick))
     if row["error"]:
-        parts.append(f'<div style="color: #D55E00">✕ {escape(row["error"])}</div>')
+        parts.append(error_html(row["error"]))
     parts.append("</div>")
     return "".join(parts)
 
@@ -139,12 +141,16 @@ def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
         styles.append(_CACHED_END)
     style = f' style="{"; ".join(styles)}"' if styles else ""
     title = escape(token_title(token, cached))
-    return f'<span{style} title="{title}">{escape(token["piece"]) or "∅"}</span>'
+    return f'<span{style} title="{title}">{escape(_clip(token["piece"])) or "∅"}</span>'
+
+
+def _clip(piece: str) -> str:
+    return piece if len(piece) <= LONGEST else f"{piece[:LONGEST]}…"
 
 
 def token_title(token: dict[str, Any], cached: bool) -> str:
     """One token's facts as a line: kind, probability, alternatives with the masked marked."""
-    words = [f"{one_line(token['piece'])!r} id {token['id']}", token["kind"]]
+    words = [f"{one_line(clip_middle(token['piece'], 60))!r} id {token['id']}", token["kind"]]
     if cached:
         words.append("KV from the cache")
     logprob = token.get("logprob")
@@ -155,7 +161,7 @@ def token_title(token: dict[str, Any], cached: bool) -> str:
     if token.get("mass") is not None:
         words.append(f"mask kept {100 * token['mass']:.0f} %")
     others = [
-        f"{one_line(piece)!r} {percent(lp)}{'' if allowed else ' not allowed'}"
+        f"{one_line(clip_middle(piece, 60))!r} {percent(lp)}{'' if allowed else ' not allowed'}"
         for piece, _, lp, allowed in token.get("top") or []
     ]
     return " · ".join(words) + ("\nlikeliest: " + ", ".join(others) if others else "")
@@ -172,7 +178,7 @@ def _pick_html(pick: dict[str, Any]) -> str:
             '<div><span style="display: inline-block; width: 126px">'
             f'<span style="display: inline-block; width: {width}px; height: 8px; '
             f'background-color: {colour}"></span></span>'
-            f"{'<b>' if chosen else ''}{escape(one_line(choice))}{'</b> ✓' if chosen else ''} "
+            f"{'<b>' if chosen else ''}{escape(one_line(clip_middle(choice, LONGEST)))}{'</b> ✓' if chosen else ''} "
             f'<span style="{_FAINT}">{score:.2f}</span></div>'
         )
     name = escape(one_line(pick["name"]))
@@ -209,7 +215,7 @@ def _branches_html(view: ViewState) -> str:
             f'<span style="padding-left: {18 * depth}px"><b>{label}</b></span> '
             f'<span style="{_FAINT}">{" · ".join(words)}</span></div>'
         )
-    body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'
+    body = f'<div style="overflow-x: auto" tabindex="0">{"".join(rows)}</div>'
     return f'<details><summary style="cursor: pointer">branches</summary>{body}</details>'
 
 
@@ -260,9 +266,9 @@ def _tree_html(tree: Tree, keep: Iterable[int]) -> str:
         label = escape(clip_middle(one_line(text), 64)) or "·"
         rows.append(
             f'<div style="{pad}; white-space: nowrap"><span style="color: {colour}">{mark}</span> '
-            f'<span style="font-family: monospace" title="{escape(text)}">{label}</span> '
+            f'<span style="font-family: monospace" title="{escape(clip_middle(text, LONGEST))}">{label}</span> '
             f'<span style="{_SMALL}">{escape(node_words(node, held))}</span></div>'
         )
     what = f"cache tree · {count(nodes, 'node')} · {count(tokens, 'token')}"
-    body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'
+    body = f'<div style="overflow-x: auto" tabindex="0">{"".join(rows)}</div>'
     return f'<details><summary style="cursor: pointer">{what}</summary>{body}</details>'

@@ -29,6 +29,11 @@ def escape(text: str) -> str:
     return html.escape(visible(text), quote=True)
 
 
+def error_html(text: str) -> str:
+    """``text`` as a failure: the mark has the colour, which as ink would be faint on white."""
+    return f'<div><span style="color: #D55E00">✕</span> {escape(text)}</div>'
+
+
 def one_line(text: str) -> str:
     """``text`` on one line: newlines as ⏎, tabs as ⇥."""
     return visible(text.replace("\n", "⏎").replace("\t", "⇥"))

@@ -75,6 +75,20 @@ export function rove(store, current) {
   store.current = current;
 }
 
+/** The words that tell what one is looking at: a `?` and what it unfolds, `[ask, text]`. */
+export function makeHelp(name, words) {
+  const text = make("p", { class: "small help", text: words, hidden: true });
+  const ask = button("?", `what am I looking at: ${name}`, "quiet ask");
+  const show = (on) => {
+    setAttr(text, "hidden", !on);
+    setAttr(ask, "aria-expanded", String(on));
+  };
+  ask.addEventListener("click", () => show(text.hasAttribute("hidden")));
+  ask.addEventListener("keydown", (event) => { if (event.key === "Escape") show(false); });
+  show(false);
+  return [ask, text];
+}
+
 export function button(text, label, className = "") {
   return make("button", { type: "button", text, "aria-label": label, title: label, class: className });
 }

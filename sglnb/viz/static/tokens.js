@@ -6,6 +6,10 @@ import { countOf, groupDigits, oneLine, orderedRows, percentText, rowLabel, visi
 const MAX_SPANS = 3000;
 const STEP_SPANS = 500;
 const LONGEST = 400;
+const TOKENS_HELP = "This is the text as the model sees it: token by token, with one block for each state of the "
+  + "program. A blue tint marks what the model chose (the darker, the surer it was), a dotted line what a "
+  + "constraint left no choice about, and a green bar what was in the cache and cost no computing. Point at a "
+  + "token, or walk there with the arrow keys, for its probability and what else it could have been.";
 const SPECIAL = /^(<\|[^|]*\|>|<\/?s>|<(bos|eos|pad|unk)>)$/;
 
 /** `hooks.select(selection | null)` is told what is pointed at or focused. */
@@ -84,15 +88,16 @@ export function makeTokensPane(hooks) {
   function createRow({ row }) {
     const part = {
       label: make("div", { class: "row-label" }),
-      flow: make("div", { class: "flow", role: "listbox", "aria-orientation": "horizontal" }),
+      flow: make("div", { class: "flow" }),
       fold: make("button", { class: "fold", type: "button", "data-row": row.state }),
       early: make("span", { class: "early" }),
+      list: make("span", { role: "listbox", "aria-orientation": "horizontal" }),
       tail: make("span", { class: "tail" }),
       picks: make("div", { class: "picks" }),
       error: make("div", { class: "error" }),
       spans: [], start: 0, pickMap: new Map(),
     };
-    part.flow.append(part.fold, part.early, part.tail);
+    part.flow.append(part.fold, part.early, part.list, part.tail);
     const body = make("div", { class: "row-body" }, part.flow, part.picks, part.error);
     const element = make("div", { class: "row" }, part.label, body);
     element.sgl = part;
@@ -104,7 +109,7 @@ export function makeTokensPane(hooks) {
     const label = oneLine(rowLabel(row));
     setText(part.label, label);
     setAttr(part.label, "title", label);
-    setAttr(part.flow, "aria-label", `tokens of ${label}`);
+    setAttr(part.list, "aria-label", `tokens of ${label}`);
     element.style.setProperty("--depth", depth);
     const open = opened.has(row.state);
     const own = open ? 0 : Math.min(row.shared, row.shown);
@@ -151,7 +156,8 @@ export function makeTokensPane(hooks) {
       }
       paint(span, row, start + j, j === 0 && (start === 0 || start !== row.shared));
     }
-    if (added.childNodes.length) part.flow.insertBefore(added, part.tail);
+    if (added.childNodes.length) part.list.append(added);
+    setAttr(part.list, "hidden", n === 0); // a list box must hold something
     part.last = { tokens: row.tokens, start, cached: row.cached, spaces };
   }
 
@@ -182,6 +188,7 @@ export function makeTokensPane(hooks) {
 
   return {
     root,
+    help: TOKENS_HELP,
     draw(view, running) {
       const atEnd = root.scrollHeight - root.scrollTop - root.clientHeight < 12;
       const runError = view.header.error;

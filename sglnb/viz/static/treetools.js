@@ -64,7 +64,7 @@ export function makeNodeDetails(asker, closed) {
   const title = make("span", { class: "details-title" });
   const close = toolButton("×", () => hide(true));
   setAttr(close, "aria-label", "close the details");
-  const text = make("pre", { class: "edge-text", tabindex: "0", "aria-label": "text of this edge" });
+  const text = make("pre", { class: "edge-text", role: "group", tabindex: "0", "aria-label": "text of this edge" });
   const facts = make("div", { class: "facts" });
   const copy = toolButton("Copy as prompt", copyPrompt);
   const pin = toolButton("Pin", () => command(pin.dataset.what));

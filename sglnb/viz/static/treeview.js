@@ -4,7 +4,7 @@
 import { TREE_STEPS, initialTree } from "./reduce_tree.js";
 import { makeDecoder } from "./wire.js";
 import { countOf, groupDigits, oneLine, pathTo, poolWords } from "./layout.js";
-import { make, setAttr, setText } from "./dom.js";
+import { make, makeHelp, setAttr, setText } from "./dom.js";
 import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { makeTreePane, nodeCard } from "./tree.js";
@@ -30,7 +30,8 @@ export function render({ model, el }) {
       else card.show(nodeCard(view, node), anchor);
     },
   });
-  root.append(make("div", { class: "head" }, name, info), empty, pane.root, card.element);
+  const [ask, help] = makeHelp("the cache", pane.help);
+  root.append(make("div", { class: "head" }, name, ask, info), help, empty, pane.root, card.element);
   el.append(root);
 
   function schedule() {

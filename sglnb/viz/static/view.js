@@ -4,7 +4,7 @@
 // in the trait `saved`. Everything shown is a fold over the events; the slider folds a prefix.
 
 import { countOf, groupDigits, poolWords } from "./layout.js";
-import { button, make, setAttr, setText } from "./dom.js";
+import { make, makeHelp, setAttr, setText } from "./dom.js";
 import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { isBusy } from "./columns.js";
@@ -21,8 +21,8 @@ import { lightsOf } from "./selection.js";
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
 const TREE_SHARE = 6;
 
-/** The panes in order. A pane has `root`, `draw(view, …)` and `light(…)`, and may have `legend`
- * (`[class, word]` pairs) and `help` (what one is looking at, in a few sentences). */
+/** The panes in order. A pane has `root`, `draw(view, …)`, `light(…)` and `help` (what one
+ * is looking at, in a few sentences), and may have `legend` (`[class, word]` pairs). */
 const PANES = {
   tokens: makeTokensPane,
   tree: makeTreePane,
@@ -244,17 +244,9 @@ function makeSection(key, pane, redraw) {
   const info = make("span", { class: "small pane-info" });
   const head = make("div", { class: "pane-head" }, title);
   const body = make("div", { class: "pane-body" });
-  if (pane.help) {
-    const text = make("p", { class: "small help", text: pane.help, hidden: true });
-    const ask = button("?", `what am I looking at: ${key}`, "quiet ask");
-    setAttr(ask, "aria-expanded", "false");
-    ask.addEventListener("click", () => {
-      setAttr(text, "hidden", !text.hasAttribute("hidden"));
-      setAttr(ask, "aria-expanded", String(!text.hasAttribute("hidden")));
-    });
-    head.append(ask);
-    body.append(text);
-  }
+  const [ask, text] = makeHelp(key, pane.help);
+  head.append(ask);
+  body.append(text);
   if (pane.legend) head.append(legendOf(pane.legend));
   head.append(info);
   body.append(pane.root);
