@@ -38,10 +38,6 @@ def batches(messages):
     return [content for _, content in customs(messages) if content["kind"] == "events"]
 
 
-def kinds(batch):
-    return [wire["k"] for wire in json.loads(batch["json"])]
-
-
 def begin(kernel):
     """Run the long cell until its view has grown; the cell's id, its view's, and the messages."""
     cell = kernel.start(LONG)
@@ -51,8 +47,8 @@ def begin(kernel):
 
 def test_a_view_grows_while_its_cell_is_busy_and_an_interrupt_stops_it(kernel):
     cell, _, seen = begin(kernel)
-    assert any("token_generated" in kind or "tokens_generated" in kind
-               for batch in batches(seen) for kind in kinds(batch))  # fmt: skip
+    sizes = [len(json.loads(batch["json"])) for batch in batches(seen)]
+    assert sum(sizes) > 20, "tokens came while the cell was running"
     kernel.manager.interrupt_kernel()
     reply = kernel.finish(cell)
     assert reply.status == "error"
@@ -87,7 +83,6 @@ def test_a_busy_kernel_answers_a_question_where_it_can(kernel):
     kernel.manager.interrupt_kernel()
     kernel.finish(cell)
     if subshell is None:
-        kernel.run("1")
         deadline = time.monotonic() + 10
         late = []
         while not answers(late):
@@ -100,9 +95,5 @@ def test_a_run_in_the_background_is_stopped_by_its_view(kernel):
     seen = []
     while not batches(seen):
         seen.append(kernel.client.get_iopub_msg(timeout=30))
-    kernel.finish(cell) if not any(
-        m["msg_type"] == "status" and m["content"]["execution_state"] == "idle"
-        and m["parent_header"].get("msg_id") == cell for m in seen
-    ) else None  # fmt: skip
     kernel.tell(customs(seen)[0][0], {"kind": "cancel"})
     assert kernel.run("r.wait(10), r.status").text() == "(True, 'stopped')"
