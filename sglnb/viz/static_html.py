@@ -16,19 +16,36 @@ from sglnb.events import CacheSnapshot, Event
 
 from .columns import is_busy
 from .outline import outline, pins_below, totals
-from .plain import header_words, node_text, node_words, ordered_rows, row_label, run_nodes
+from .plain import (
+    LABEL,
+    header_words,
+    node_text,
+    node_words,
+    ordered_rows,
+    row_label,
+    run_nodes,
+    title_of,
+)
 from .reduce import ViewState, fold
 from .reduce_tree import Tree, initial_tree, reduce_tree
 from .runlog import run_events
 from .static_constraint import constraints_html
 from .static_schedule import schedule_html
-from .text import clip_middle, count, error_html, escape, one_line, percent, seconds
+from .text import (
+    LONGEST,
+    clip_middle,
+    clip_piece,
+    count,
+    error_html,
+    escape,
+    one_line,
+    percent,
+    seconds,
+)
 
 MAX_TOKENS = 2000
 """Tokens shown for each state; of more, the last ones."""
 MAX_NODES = 60
-LONGEST = 400
-"""Characters shown of one token, of a choice and in a ``title``."""
 
 _ROOT = "font-family: sans-serif; font-size: 13px; line-height: 1.6; padding: 2px 0"
 _FAINT = "opacity: 0.7"
@@ -61,7 +78,7 @@ def static_html(events: Iterable[Event], run: str) -> str:
 def view_html(view: ViewState, run: str = "") -> str:
     """A folded view as static HTML."""
     header = view["header"]
-    name = header["title"] or header["run"] or run or "run"
+    name = title_of(header, run)
     parts = [
         f'<details style="{_ROOT}"><summary style="cursor: pointer"><b>{escape(name)}</b> · ',
         escape(" · ".join(header_words(header))),
@@ -104,7 +121,8 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
         return ""
     parts = [f'<div style="margin-left: {18 * depth}px">']
     if len(view["tokens"]["order"]) > 1:
-        parts.append(f'<div style="{_SMALL}">{escape(one_line(row_label(row)))}</div>')
+        label = clip_middle(one_line(row_label(row)), LABEL)
+        parts.append(f'<div style="{_SMALL}">{escape(label)}</div>')
     parts.append(f'<div style="{_TEXT}" tabindex="0">')
     if row["shared"] and shown:
         shared = count(row["shared"], "token")
@@ -141,11 +159,7 @@ def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
         styles.append(_CACHED_END)
     style = f' style="{"; ".join(styles)}"' if styles else ""
     title = escape(token_title(token, cached))
-    return f'<span{style} title="{title}">{escape(_clip(token["piece"])) or "∅"}</span>'
-
-
-def _clip(piece: str) -> str:
-    return piece if len(piece) <= LONGEST else f"{piece[:LONGEST]}…"
+    return f'<span{style} title="{title}">{escape(clip_piece(token["piece"])) or "∅"}</span>'
 
 
 def token_title(token: dict[str, Any], cached: bool) -> str:
@@ -172,16 +186,17 @@ def _pick_html(pick: dict[str, Any]) -> str:
     rows = []
     for choice, score in pick["choices"]:
         chosen = choice == pick["text"]
+        words = escape(one_line(clip_middle(choice, LONGEST)))
         width = max(2, round(120 * math.exp(min(0.0, score - best))))
         colour = "#0072B2" if chosen else "#999999"
         rows.append(
             '<div><span style="display: inline-block; width: 126px">'
             f'<span style="display: inline-block; width: {width}px; height: 8px; '
             f'background-color: {colour}"></span></span>'
-            f"{'<b>' if chosen else ''}{escape(one_line(clip_middle(choice, LONGEST)))}{'</b> ✓' if chosen else ''} "
+            f"{'<b>' if chosen else ''}{words}{'</b> ✓' if chosen else ''} "
             f'<span style="{_FAINT}">{score:.2f}</span></div>'
         )
-    name = escape(one_line(pick["name"]))
+    name = escape(clip_middle(one_line(pick["name"]), LABEL))
     return f'<div style="{_SMALL}">choices for {name} (mean logprob)</div>{"".join(rows)}'
 
 
@@ -209,7 +224,8 @@ def _branches_html(view: ViewState) -> str:
             words.append(f"{cached:,} of {prompt:,} prompt tokens cached")
         if row["joined"] is not None:
             words.append("joined")
-        label = escape(one_line(row_label(row, bars[0]["name"] if bars else "")))
+        name = row_label(row, bars[0]["name"] if bars else "")
+        label = escape(clip_middle(one_line(name), LABEL))
         rows.append(
             f'<div style="white-space: nowrap">{_track_html(bars, t0, t1)} '
             f'<span style="padding-left: {18 * depth}px"><b>{label}</b></span> '
@@ -264,9 +280,10 @@ def _tree_html(tree: Tree, keep: Iterable[int]) -> str:
         mark = "◌" if ghost else "◆" if node["pins"] else "●" if using else "○"
         colour = "#D55E00" if ghost else "#CC79A7" if using else "#888888"
         label = escape(clip_middle(one_line(text), 64)) or "·"
+        title = escape(clip_middle(text, LONGEST))
         rows.append(
             f'<div style="{pad}; white-space: nowrap"><span style="color: {colour}">{mark}</span> '
-            f'<span style="font-family: monospace" title="{escape(clip_middle(text, LONGEST))}">{label}</span> '
+            f'<span style="font-family: monospace" title="{title}">{label}</span> '
             f'<span style="{_SMALL}">{escape(node_words(node, held))}</span></div>'
         )
     what = f"cache tree · {count(nodes, 'node')} · {count(tokens, 'token')}"

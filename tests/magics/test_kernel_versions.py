@@ -91,7 +91,7 @@ def test_a_busy_kernel_answers_a_question_where_it_can(kernel):
 
 
 def test_a_run_in_the_background_is_stopped_by_its_view(kernel):
-    cell = kernel.start(LONG.replace("%%sgl", "%%sgl --bg"))
+    kernel.start(LONG.replace("%%sgl", "%%sgl --bg"))
     seen = []
     while not batches(seen):
         seen.append(kernel.client.get_iopub_msg(timeout=30))

@@ -7,7 +7,7 @@ export const MAX_VISIBLE = 300;
 // -- words ----------------------------------------------------------------------------------
 
 const UNSEEN_CHARS =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]/gu;
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff\u{e0000}-\u{e0fff}]|[\ud800-\udfff]/gu;
 
 /** `text` with what cannot be seen, or would change its surroundings, spelt out. */
 export function visible(text) {
