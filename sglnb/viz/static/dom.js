@@ -67,6 +67,16 @@ export function animate(element, frames, ms) {
   if (!calm() && element.animate) element.animate(frames, { duration: ms, easing: "ease-out" });
 }
 
+/**
+ * Keep keys that are pressed inside `root` from the notebook, where a stray "b" would insert a
+ * cell. JupyterLab hears them when they bubble up to the document; Notebook 7 hears them first,
+ * and only spares an element that is marked itself.
+ */
+export function keepKeys(root) {
+  root.addEventListener("focusin", (event) => setAttr(event.target, "data-lm-suppress-shortcuts", "true"));
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+}
+
 /** One Tab stop among `items`: `current` gets tabindex 0, the one before it loses it. */
 export function rove(store, current) {
   if (store.current === current) return;

@@ -1,7 +1,7 @@
 // The live numbers of a dashboard. It tells the kernel whether anyone can see them.
 
 import { countOf, groupDigits, oneLine } from "./layout.js";
-import { make, makeHelp, setAttr, setText } from "./dom.js";
+import { keepKeys, make, makeHelp, setAttr, setText } from "./dom.js";
 
 const METER_HELP = "These are the engine's numbers of this moment. The hit rate is the share of all prompt tokens that "
   + "came from the cache and were not computed again. The pool's bar is grey where slots hold tokens that may be "
@@ -26,10 +26,8 @@ export function render({ model, el }) {
   const state = make("span", { class: "small", role: "status" });
   const figures = make("dl", { class: "meter" });
   const [ask, help] = makeHelp("the engine", METER_HELP);
-  const root = make("div", { class: "sglnb", role: "region", "aria-label": "engine", "data-lm-suppress-shortcuts": "true" },
+  const root = make("div", { class: "sglnb", role: "region", "aria-label": "engine" },
     make("div", { class: "head" }, name, state, ask), help, figures);
-  // Keys stay here: in JupyterLab a stray "b" would insert a cell.
-  root.addEventListener("keydown", (event) => event.stopPropagation());
   el.append(root);
   const cells = new Map();
 
@@ -56,8 +54,14 @@ export function render({ model, el }) {
 
   const onMessage = (message) => { if (message?.kind === "numbers") draw(message.numbers); };
   model.on("msg:custom", onMessage);
-  const watcher = new IntersectionObserver((entries) =>
-    model.send({ kind: "sight", seen: entries.at(-1).isIntersecting && !document.hidden }));
+  let board = null;
+  const watcher = new IntersectionObserver((entries) => {
+    if (!board) { // now it stands in the page: the controls beside it are the dashboard's too
+      board = root.closest(".widget-vbox") ?? root;
+      keepKeys(board);
+    }
+    model.send({ kind: "sight", seen: entries.at(-1).isIntersecting && !document.hidden });
+  });
   watcher.observe(root);
   const looked = () => model.send({ kind: "sight", seen: !document.hidden });
   document.addEventListener("visibilitychange", looked);

@@ -75,7 +75,7 @@ export function makeSchedulePane(hooks) {
     columns = stepColumns(schedule, Math.floor(room / NARROWEST));
     const step = Math.max(NARROWEST, Math.min(WIDEST, room / Math.max(1, columns.length)));
     const top = columns.reduce((most, column) => Math.max(most, column.top), 0);
-    const waits = columns.reduce((most, column) => Math.max(most, column.waiting), 0);
+    const waits = columns.reduce((most, column) => Math.max(most, column.waiting, column.queue), 0);
     plan = { step, scale: Math.min(UNIT, PLOT / Math.max(1, top)) };
     const base = ABOVE + PLOT;
     const floor = base + (waits ? BELOW : 4);

@@ -106,7 +106,7 @@ export function makeTokensPane(hooks) {
 
   function updateRow(element, { row, depth }, running, runError) {
     const part = element.sgl;
-    const label = oneLine(rowLabel(row));
+    const label = rowLabel(row);
     setText(part.label, label);
     setAttr(part.label, "title", label);
     setAttr(part.list, "aria-label", `tokens of ${label}`);

@@ -73,7 +73,10 @@ export function makeTreePane(hooks) {
     if (next) {
       event.preventDefault();
       groups.get(next.key).focus();
-    } else if (event.key === "Escape") hooks.select(null);
+    } else if (event.key === "Escape") {
+      hooks.select(null);
+      if (details.node !== null) details.hide(true);
+    }
   });
 
   function neighbour(box, key) {

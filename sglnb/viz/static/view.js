@@ -4,7 +4,7 @@
 // in the trait `saved`. Everything shown is a fold over the events; the slider folds a prefix.
 
 import { countOf, groupDigits, poolWords } from "./layout.js";
-import { make, makeHelp, setAttr, setText } from "./dom.js";
+import { keepKeys, make, makeHelp, setAttr, setText } from "./dom.js";
 import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { isBusy } from "./columns.js";
@@ -33,10 +33,11 @@ const PANES = {
 
 export function render({ model, el }) {
   const store = makeStore();
-  const root = make("div", { class: "sglnb", role: "region", "aria-label": "sglnb run", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", { class: "sglnb", role: "region", "aria-label": "sglnb run" });
   const card = makeCard(root);
   let selection = null;
   let hovered = null;
+  let kept = null; // what has the focus: shown again when the mouse leaves what it showed
   let filter = null;
   let dirty = false;
   let onScreen = true;
@@ -51,6 +52,8 @@ export function render({ model, el }) {
       schedule();
     },
     select(next, anchor) {
+      if (next && anchor === document.activeElement) kept = { next, anchor };
+      if (!next && kept?.anchor === document.activeElement) ({ next, anchor } = kept);
       selection = next;
       hovered = next ? anchor : null;
       drawSelection();
@@ -197,8 +200,8 @@ export function render({ model, el }) {
       ? pos < view.tokens.rows[row].cached : token.kind === filter;
   }
 
-  // Keys stay here: in JupyterLab a stray "b" would insert a cell.
-  root.addEventListener("keydown", (event) => event.stopPropagation());
+  keepKeys(root);
+  root.addEventListener("keydown", (event) => { if (event.key === "Escape") kept = null; }, { capture: true });
 
   // -- life --
   const onMessage = (message) => {
