@@ -176,6 +176,9 @@ class TokensGenerated(Event):
     """Number of tokens that the constraint allowed; None = no constraint."""
     mass: list[float | None]
     """Share of probability (0..1) the mask left standing; None = no constraint."""
+    entropy: list[float | None] | None = None
+    """How open the choice was: the entropy in nats of the model's distribution before temperature
+    and mask; None = unknown."""
     replaced: int = 0
     """So many tokens of the request, its last ones, were taken back before these came. They may
     reach into the prompt."""

@@ -186,7 +186,7 @@ class Intake:
         )
         if constraint not in self._compiled:
             self._compiled.add(constraint)
-            graph = constraint.graph()
+            graph = None if constraint.n_states is None else constraint.graph()
             self._core.events.emit(
                 ConstraintCompiled(
                     source=self._name(constraint),
@@ -214,7 +214,8 @@ class Intake:
             self._uses.clear()
         self._uses.add((run, told))
         if constraint not in self._graphs:
-            graphs = constraint.graph()
+            # One that makes its states on demand would be told of before they are there.
+            graphs = None if constraint.n_states is None else constraint.graph()
             small = graphs is not None and len(graphs.compressed.edges) <= _MAX_EDGES
             self._graphs[constraint] = to_record(graphs.compressed) if small else None
         self._core.events.emit(

@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+_STRAY = {0xDC00 + byte: f"⟨{byte:02X}⟩" for byte in range(0x80, 0x100)}
+"""What Python's "surrogateescape" makes of bytes that are no character, and how they are shown."""
+
 
 class Tokenizer:
     """Encode, decode, and the byte string of every token.
@@ -93,13 +96,13 @@ class Tokenizer:
     @cached_property
     def pieces(self) -> list[str]:
         """Display text of each id, ``vocab_size`` long: special tokens by their name, bytes
-        that are no character alone as ``\\xE2``."""
+        that are no character alone as ``⟨E2⟩``."""
         out = []
         for i, raw in enumerate(self.token_bytes):
             if raw is None:
                 out.append(self._rust.id_to_token(i) or f"<unused {i}>")
             else:
-                out.append(raw.decode("utf-8", errors="backslashreplace"))
+                out.append(raw.decode("utf-8", errors="surrogateescape").translate(_STRAY))
         return out
 
     def to_bytes(self, ids: list[int], *, special: bool = False) -> bytes:

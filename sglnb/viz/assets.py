@@ -16,7 +16,8 @@ from importlib.resources import files
 MODULES = ("table.js", "reduce_header.js", "reduce_tokens.js", "reduce_tree.js",
            "reduce_branches.js", "reduce_constraint.js", "reduce_schedule.js", "reduce.js",
            "wire.js", "store.js", "layout.js", "columns.js", "fsm.js", "dom.js", "ask.js",
-           "card.js", "header.js", "replay.js", "tokens.js", "treewords.js", "treetools.js",
+           "card.js", "header.js", "replay.js", "tokenlooks.js", "tokencard.js",
+           "tokenpages.js", "tokentools.js", "tokens.js", "treewords.js", "treetools.js",
            "tree.js", "compare.js", "branches.js", "constraint.js", "schedule.js", "selection.js",
            "view.js")  # fmt: skip
 TREE_MODULES = ("table.js", "reduce_tree.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js",

@@ -163,7 +163,7 @@ SHOWN = {  # what each cell shows, and a word of its picture
     "sgl.compile_constraint(regex='(yes|no) [a-z]+', tokenizer=engine.tokenizer)": "regex",
     "engine.cache.snapshot()": "cache tree",
     "r.state": "What is",
-    "sgl.simulate(engine, kv_tokens=500)": "steps",
+    "sgl.simulate(engine.events, kv_tokens=500)": "steps",
 }
 
 

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.browser
 
 TAGS = {
     "DIV", "SPAN", "SECTION", "BUTTON", "B", "I", "P", "PRE", "CODE", "MARK", "DETAILS", "SUMMARY",
-    "INPUT", "SELECT", "OPTION", "TEXTAREA", "svg", "g", "path", "text", "rect", "circle", "defs",
-    "pattern",
+    "INPUT", "LABEL", "SELECT", "OPTION", "TEXTAREA", "svg", "g", "path", "text", "rect", "circle",
+    "defs", "pattern",
 }  # fmt: skip
 TEXT = """() => {
     const names = ["title", "aria-label", "aria-valuetext", "value", "placeholder"];
