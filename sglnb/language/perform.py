@@ -195,8 +195,15 @@ def _send_hint(ex: StreamExecutor) -> None:
 # -- generation ----------------------------------------------------------------------------
 
 
+def _tell(ex: StreamExecutor, what: str, expr: SglGen | SglSelect) -> None:
+    """For the views: ``ex`` has come to this place of its program."""
+    if ex.run.watch is not None:
+        ex.run.watch.reached(ex.sid, what, expr.name, expr.where)
+
+
 def _gen(ex: StreamExecutor, op: Operation) -> None:
     expr, run = op.expr, ex.run
+    _tell(ex, "gen", expr)
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     if ex.cur_role == "assistant":
@@ -342,6 +349,7 @@ def _separate(ex: StreamExecutor, op: Operation) -> None:
 
 def _select(ex: StreamExecutor, op: Operation) -> None:
     expr, run = op.expr, ex.run
+    _tell(ex, "select", expr)
     if run.follows:
         _select_there(ex, op)
         return

@@ -18,6 +18,7 @@ from .chat_template import template_of
 from .errors import one_line
 from .executor import StreamExecutor
 from .family import Family
+from .plan import Plan, PlanWatch
 from .waiting import wait_until
 
 _current: ContextVar[ProgramRun | None] = ContextVar("sglnb_run", default=None)
@@ -42,6 +43,7 @@ class ProgramRun:
         run_id: str | None = None,
         title: str = "",
         defaults: dict[str, Any] | None = None,
+        plan: Plan | None = None,
     ):
         self.defaults = dict(defaults or {})
         self.id = run_id or secrets.token_hex(4)
@@ -63,6 +65,8 @@ class ProgramRun:
         self._ended = False
         self._on_end: list[Callable[[], None]] = []
         backend.events.emit(RunStarted(run=self.id, title=title))
+        self.watch = PlanWatch(plan, self.id, backend.events.emit) if plan is not None else None
+        """Tells what of the program's plan it comes to."""
 
     def new_executor(
         self,
@@ -186,10 +190,14 @@ def run_for(executor: StreamExecutor) -> ProgramRun:
 
 
 def open_run(
-    title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
+    title: str,
+    backend: Backend | None,
+    run_id: str | None,
+    defaults: dict[str, Any],
+    plan: Callable[[], Plan | None] = lambda: None,
 ) -> tuple[ProgramRun, bool]:
     """The run to work in, and whether it is a new one: a program that is called from another
-    on the same backend belongs to that one's run."""
+    on the same backend belongs to that one's run. ``plan`` makes the plan of a new one."""
     outer = current_run()
     if backend is not None:
         backend = as_backend(backend)
@@ -197,7 +205,8 @@ def open_run(
         return outer, False
     if backend is None:
         backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(backend, run_id=run_id, title=title, defaults=defaults), True
+    run = ProgramRun(backend, run_id=run_id, title=title, defaults=defaults, plan=plan())
+    return run, True
 
 
 OWN_ERRORS = (Exception, asyncio.CancelledError, GeneratorExit)

@@ -22,6 +22,7 @@ from traitlets import Enum, Float, Int
 
 from ..errors import SglError
 from ..language import ProgramState, get_default_backend
+from ..language.plan_reader import plan_of_cell
 from ..runtime import Engine
 from .cell import await_here, run_behind, run_here
 from .command import VIEWS, CellCommand, parse_cell, parse_line, suggestion
@@ -76,15 +77,16 @@ class SglMagics(Magics):
         title = _cell_title(self.shell, filename)
         run = Run(backend, title=title, view=command.view or self.view)
         defaults = self._defaults(command)
+        plan = plan_of_cell(code.source, filename, self.shell.user_ns, lent_names(None))
         if command.background:
             # In a copy of the cell's context the thread's prints appear under this cell, and
             # only programs called there belong to the run, not those of the cells that come.
             context = copy_context()
-            context.run(run.begin, defaults)
+            context.run(run.begin, defaults, plan)
             self._remember(run, command.output)
             run_behind(self.shell, run, code, context)
         else:
-            run.begin(defaults)
+            run.begin(defaults, plan)
             self._remember(run, command.output)
             if code.is_async:
                 return self._await_cell(run, code)  # see await_async_cells

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .dashboard import Dashboard
     from .run import Run
 
-_PANES = {"all": "tokens,tree,constraint,branches,schedule"}
+_PANES = {"all": "tokens,tree,program,constraint,branches,schedule"}
 
 
 class Live(Protocol):

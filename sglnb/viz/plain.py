@@ -99,7 +99,9 @@ def tree_text(tree: Tree, keep: Iterable[int] = (), width: int = 60, limit: int 
 
 
 def to_text(events: Iterable[Event], run: str) -> str:
-    """The run for a terminal: one line of numbers, each state's own text, the tree."""
+    """The run for a terminal: one line of numbers, each state's own text, the program, the tree."""
+    from .program_rows import has_shape, program_text  # which uses the words of this module
+
     view = fold(run_events(events, run))
     header = view["header"]
     lines = [" · ".join([visible(header["title"]) or run, *header_words(header)])]
@@ -119,6 +121,8 @@ def to_text(events: Iterable[Event], run: str) -> str:
             scores = ", ".join(f"{one_line(c)} {score:.2f}" for c, score in pick["choices"])
             name, chosen = one_line(pick["name"]), one_line(pick["text"])
             lines.append(f"{indent}  {name} = {chosen} ({scores})")
+    if has_shape(view["program"]):
+        lines.append(program_text(view))
     if len(view["tree"]["nodes"]) > 1:
         lines.append(tree_text(view["tree"], run_nodes(view)))
     return "\n".join(lines)
