@@ -32,6 +32,9 @@ VIEWS = {
     "none": "nothing",
 }
 
+PANES = tuple(name for name in VIEWS if name not in ("auto", "all", "text", "none"))
+"""Those that can be named together."""
+
 SUBCOMMANDS = {
     "status": "the engine: model, device, threads, cache use",
     "models": "the models that can be named after --model",
@@ -113,10 +116,14 @@ def _name(text: str) -> str:
 
 
 def _view(text: str) -> str:
-    if text not in VIEWS:
-        raise argparse.ArgumentTypeError(
-            f"unknown view {text!r}{suggestion(text, VIEWS)} Views: {', '.join(VIEWS)}"
-        )
+    names = text.split(",")
+    for name in names:
+        if name not in VIEWS:
+            raise argparse.ArgumentTypeError(
+                f"unknown view {name!r}{suggestion(name, VIEWS)} Views: {', '.join(VIEWS)}"
+            )
+        if len(names) > 1 and name not in PANES:
+            raise argparse.ArgumentTypeError(f"{name!r} stands alone; got {text!r}")
     return text
 
 
@@ -158,7 +165,12 @@ def cell_parser() -> argparse.ArgumentParser:
         action="extend",
         help=r"end a gen before any of these strings; \n is a newline",
     )
-    add("--view", metavar="VIEW", type=_view, help=f"what to show: {', '.join(VIEWS)}")
+    add(
+        "--view",
+        metavar="VIEW",
+        type=_view,
+        help=f"what to show: {', '.join(VIEWS)}; several panes with commas between",
+    )
     add("--bg", action="store_true", dest="background", help="run on; the cell returns at once")
     add(
         "--no-jump-forward",

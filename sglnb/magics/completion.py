@@ -18,7 +18,7 @@ from IPython.core.completer import (
     context_matcher,
 )
 
-from .command import OPTIONS, SUBCOMMANDS, TAKES_VALUE, VIEWS
+from .command import OPTIONS, PANES, SUBCOMMANDS, TAKES_VALUE, VIEWS
 
 Matcher = Callable[[CompletionContext], SimpleMatcherResult]
 
@@ -53,6 +53,9 @@ def option_words(line: str) -> list[str]:
         words = words[:-1]
     last = words[-1] if words else ""
     if last == "--view":
+        named = line.rpartition(" ")[2].split(",")[:-1]
+        if named and all(name in PANES for name in named):
+            return [",".join([*named, pane]) for pane in PANES if pane not in named]
         return list(VIEWS)
     if last in TAKES_VALUE and last != "--stop":
         return []

@@ -14,6 +14,7 @@ from ..errors import RequestAborted, SglError
 from ..events import Event
 from ..language import ProgramState, finish_run, finish_run_async, start_state, wait_run
 from ..language.plan import Plan
+from .command import PANES
 from .totals import Totals, rids_of, totals_of
 
 _numbers = itertools.count(1)  # ids are unique in the process: engines share no log, but may
@@ -188,9 +189,16 @@ class Run:
 
     # -- pictures --------------------------------------------------------------------------
 
+    @property
+    def panes(self) -> str:
+        """The panes of its interactive views, as :class:`sglnb.viz.RunView` takes them."""
+        if self.view == "all":
+            return ",".join(PANES)
+        return "auto" if self.view in ("text", "none") else self.view
+
     def to_html(self) -> str:
         """One self-contained page with the views; needs no network."""
-        return viz.to_html(self.events(), self.id)
+        return viz.to_html(self.events(), self.id, panes=self.panes)
 
     def to_text(self) -> str:
         """The views as plain text."""
@@ -230,7 +238,7 @@ class Run:
             raise SglError(f"freeze: {self.id} goes on; wait for it (run.wait()) or stop it")
         if self.place is None:
             raise SglError(f"freeze: {self.id} has no live view; to_html() gives the same page")
-        page = viz.iframe_html(self.events(), self.id, self.title)
+        page = viz.iframe_html(self.events(), self.id, self.title, panes=self.panes)
         self.place.update({"text/html": page, "text/plain": repr(self)}, raw=True)
 
     def __repr__(self) -> str:

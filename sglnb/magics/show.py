@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .dashboard import Dashboard
     from .run import Run
 
-_PANES = {"all": "tokens,tree,program,constraint,branches,schedule"}
-
 
 class Live(Protocol):
     """A live view."""
@@ -35,7 +33,7 @@ def show_live(run: Run, foreground: bool) -> Live | None:
     view = viz.RunView(
         run.backend.events,
         run.id,
-        panes=_PANES.get(run.view, run.view),
+        panes=run.panes,
         on_cancel=run.stop,
         title=run.title,
         foreground=foreground,

@@ -58,15 +58,16 @@ def page(module: str, saved: str, title: str, panes: str = "auto") -> str:
     )
 
 
-def to_html(events: Iterable[Event], run: str, title: str = "") -> str:
+def to_html(events: Iterable[Event], run: str, title: str = "", *, panes: str = "auto") -> str:
     """One file with the interactive view of ``run``: same code, same slider, no network.
 
     Args:
         events: the log, or any part of it that holds the run.
         run: the run's id.
         title: the page's title; default: the run's own.
+        panes: as in :class:`.RunView`.
     """
-    return log_html(run_events(events, run), title, run=run)
+    return log_html(run_events(events, run), title, run=run, panes=panes)
 
 
 def log_html(
@@ -80,10 +81,12 @@ def log_html(
     return page(esm(), log.text(), title, panes)
 
 
-def iframe_html(events: Iterable[Event], run: str, title: str = "", height: int = 520) -> str:
+def iframe_html(
+    events: Iterable[Event], run: str, title: str = "", *, panes: str = "auto", height: int = 520
+) -> str:
     """The page inside a sandboxed ``<iframe srcdoc>``: a cell output that stays interactive
     without a kernel (in trusted notebooks and in HTML exports). ``height`` is in pixels."""
-    text = html.escape(to_html(events, run, title), quote=True)
+    text = html.escape(to_html(events, run, title, panes=panes), quote=True)
     name = html.escape(visible(title or run))
     return (
         f'<iframe sandbox="allow-scripts" srcdoc="{text}" title="{name}" '

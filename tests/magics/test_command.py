@@ -72,6 +72,8 @@ def test_backslashes_of_paths_stay():
         ("--top-p 0", "--top-p: must be a number over 0"),
         ("--top-k 0", "--top-k: must be at least 1"),
         ("--view toknes", "did you mean tokens?"),
+        ("--view tree,toknes", "did you mean tokens?"),
+        ("--view tree,all", "'all' stands alone"),
         ("--seed", "--seed: expected one argument"),
         ("-o 3x", "expected the name of a variable, got '3x'"),
         ("-o for", "expected the name of a variable, got 'for'"),

@@ -48,6 +48,7 @@ def test_values():
 
 def test_views(complete):
     assert complete("%%sgl --view t") == ["text", "tokens", "tree"]
+    assert complete("%%sgl --view tree,t") == ["tree,tokens"]
 
 
 def test_sub_commands(complete):

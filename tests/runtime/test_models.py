@@ -220,3 +220,13 @@ def test_the_fused_decoder_is_the_plain_one(engine):
             for r in (plain, fused)
         ]
         torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hub_name_out_of_reach_fails_at_once(monkeypatch):
+    def unknown(host, port):
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr("sglnb.runtime.models.load.getproxies", dict)
+    monkeypatch.setattr("sglnb.runtime.models.load.socket.getaddrinfo", unknown)
+    with pytest.raises(ValueError, match=r"'no/such' is no folder and not in the cache.*cannot be"):
+        Engine(model="no/such")

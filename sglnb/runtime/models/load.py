@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 
@@ -45,6 +48,26 @@ def resolve_model(model: str | Path) -> str:
     return name
 
 
+def _check_reach(name: str) -> None:
+    """Fail at once where the hub is out of reach: transformers would try again for 20 seconds.
+
+    Raises:
+        ValueError: nothing of the model ``name`` is cached, and the hub's address is not known.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    if constants.HF_HUB_OFFLINE or getproxies() or try_to_load_from_cache(name, "config.json"):
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        raise ValueError(
+            f"model: {name!r} is no folder and not in the cache, and {host} cannot be reached "
+            f"({error.strerror}); give a folder with config.json and *.safetensors, or go online"
+        ) from error
+
+
 def load_model(
     model: str | Path, *, device: str = "auto", dtype: str = "auto", deterministic: bool = False
 ) -> tuple[Model, Tokenizer]:
@@ -65,6 +88,8 @@ def load_model(
     place = pick_device(device)
     wanted: Any = _pick_dtype(dtype, place)
     where = resolve_model(model)
+    if not Path(where).is_dir():
+        _check_reach(where)
     try:
         with _bars(shown=str(model) != EMBEDDED):
             config = AutoConfig.from_pretrained(where, trust_remote_code=False)
