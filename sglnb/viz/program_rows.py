@@ -71,7 +71,8 @@ def program_rows(view: dict[str, Any]) -> list[Row]:
             continue
         row = {
             "key": f"n{node['id']}", "node": node["id"], "fill": None, "depth": node["depth"],
-            "kind": node["kind"], "role": (role or "") if begins else "", "label": _label(node),
+            "kind": node["kind"], "label": _label(node),
+            "role": one_line(role or "") if begins else "",
             "parts": [], "last": node["id"], "text": "", "share": None, "status": "",
             "note": _note(program, node),
         }  # fmt: skip

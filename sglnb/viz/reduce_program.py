@@ -68,6 +68,8 @@ def _reached(view: Program, event: Any) -> None:
     if event.what == "fork":
         view["forking"][event.state] = node["id"]
         return
+    if event.state in view["now"]:
+        _close(view["fills"][view["now"][event.state]], "")  # a state does one after the other
     node["fills"].append(len(view["fills"]))
     view["now"][event.state] = len(view["fills"])
     view["fills"].append({

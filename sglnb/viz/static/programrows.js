@@ -49,7 +49,7 @@ export function programRows(view) {
     }
     const row = {
       key: `n${node.id}`, node: node.id, fill: null, depth: node.depth,
-      kind: node.kind, role: begins ? role ?? "" : "", label: nodeLabel(node),
+      kind: node.kind, role: begins ? oneLine(role ?? "") : "", label: nodeLabel(node),
       parts: [], last: node.id, text: "", share: null, status: "", note: nodeNote(program, node),
     };
     if (isWritten(node)) addPart(row, node);

@@ -108,6 +108,7 @@ const PROGRAM_STEPS = {
       view.forking[event.state] = node.id;
       return;
     }
+    if (event.state in view.now) closeFill(view.fills[view.now[event.state]], "");
     node.fills.push(view.fills.length);
     view.now[event.state] = view.fills.length;
     view.fills.push({
