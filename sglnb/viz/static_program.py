@@ -9,7 +9,7 @@ from .text import escape
 
 _SMALL = "font-size: 11px; opacity: 0.7"
 _ROLE = f"display: inline-block; width: 66px; text-align: right; padding-right: 10px; {_SMALL}"
-_CODE = "font-family: monospace; font-size: 12.5px; white-space: pre-wrap"
+_CODE = "font-family: monospace; font-size: 12.5px; white-space: pre"
 _HOLE = (
     "border: 1px solid #0072B2; border-radius: 3px; padding: 0 4px; "
     "background-color: rgba(30, 140, 215, 0.12)"
@@ -29,7 +29,8 @@ def program_html(view: dict[str, Any]) -> str:
     return (
         f'<details><summary style="cursor: pointer">program · '
         f"{escape(program_words(view['program']))}</summary>"
-        f'<div style="{_SMALL}; padding: 2px 0">{legend}</div>{rows}</details>'
+        f'<div style="{_SMALL}; padding: 2px 0">{legend}</div>'
+        f'<div style="overflow-x: auto">{rows}</div></details>'
     )
 
 
@@ -50,4 +51,4 @@ def _row(row: Row) -> str:
     if row["text"] and not row["parts"]:
         parts.append(f'<span style="{_CODE}">{escape(row["text"])}</span>')
     note = f' <span style="{_SMALL}">{escape(row["note"])}</span>' if row["note"] else ""
-    return f"<div>{''.join(parts)}</span>{note}</div>"
+    return f'<div style="white-space: nowrap">{"".join(parts)}</span>{note}</div>'
