@@ -5,15 +5,23 @@
 The embedded model's vocabulary is always measured. For each regex a text is followed token by
 token, twice: the first pass computes the masks of its states, the second finds them cached. JSON
 schemas are llguidance's: no states, no masks kept, but its lexer is warm on the second pass.
+
+Then the regexes of ``tests/constraints/real_regexes.txt``, and on some of them and on the schemas
+the engines that are installed: sglnb, llguidance, xgrammar, outlines-core.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import random
 import statistics
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
+from constraint_engines import CONTENDERS, LIMIT, Item, Line, load, run
 
 import sglnb
 from sglnb.runtime.constraints import compile_constraint
@@ -141,13 +149,131 @@ def _jumped(constraint, ids: list[int]) -> int:
     return jumped
 
 
+REAL = Path(__file__).parents[1] / "tests" / "constraints" / "real_regexes.txt"
+EVERY = 4
+"""Of the real regexes, every how many-th the engines are compared on: some take seconds each."""
+
+
+def real_regexes() -> list[str]:
+    """Regexes as people write them."""
+    lines = REAL.read_text(encoding="utf-8").split("\n")
+    return [line for line in lines if line and not line.startswith("# ")]
+
+
+def beginning(regex: str, tokenizer: Tokenizer) -> list[int]:
+    """Tokens of a text that begins as ``regex`` says: up to 30, at random, and ASCII where there
+    is a choice, for not all engines mean the same by ``\\w``."""
+    constraint = compile_constraint(regex=f"{regex}(?:)", tokenizer=tokenizer)  # not yet itself
+    rng, cursor, raw = random.Random(regex), constraint.start(), b""
+    table = tokenizer.token_bytes
+    for _ in range(30):
+        bits = np.unpackbits(cursor.allowed().view(np.uint8), bitorder="little")
+        legal = [i for i in np.flatnonzero(bits).tolist() if i not in tokenizer.eos_ids]
+        if not legal:
+            break
+        plain = [i for i in legal if table[i].isascii() and table[i].decode().isprintable()]
+        token = rng.choice(plain or legal)
+        cursor.advance(token)
+        raw += table[token]
+    return constraint.jump.spell(raw.decode(errors="ignore"))
+
+
+def real_row(tokenizer: Tokenizer) -> str:
+    """A line on all real regexes: compilation with the first mask, first visits, later ones."""
+    first, visits, later, memory = [], [], [], []
+    for regex in real_regexes():
+        ids = beginning(regex, tokenizer)
+        started = time.process_time()
+        constraint = compile_constraint(regex=regex, tokenizer=tokenizer)
+        constraint.start().allowed()
+        first.append(time.process_time() - started)
+        visits += _visits(constraint, ids)
+        later += _follow(constraint, ids)[1:]
+        memory.append(constraint.nbytes)
+    return (
+        f"{len(first)} real regexes: first mask {_quantiles(first, 1e3)} ms, "
+        f"visits {_quantiles(visits, 1e3)} ms, later {_quantiles(later, 1e6)} us, "
+        f"memory {_quantiles(memory, 1 / 1024)} KB"
+    )
+
+
+def _visits(constraint, ids: list[int]) -> list[float]:
+    """Seconds of the processor that each mask on the way took, of the places that are new."""
+    cursor, seconds, seen = constraint.start(), [], {constraint.start().place}
+    for token in ids:
+        if cursor.place not in seen:
+            started = time.process_time()
+            cursor.allowed()
+            seconds.append(time.process_time() - started)
+        seen.add(cursor.place)
+        cursor.advance(token)
+    return seconds
+
+
+def _quantiles(values: list[float], unit: float) -> str:
+    p50, p90, p99 = (unit * float(np.percentile(values or [0], p)) for p in (50, 90, 99))
+    return f"p50 {p50:.3g}, p90 {p90:.3g}, p99 {p99:.3g}"
+
+
+def items(file: Path) -> tuple[list[Item], list[Item]]:
+    """What the engines are compared on: regexes, schemas."""
+    tokenizer = load(file)
+    regexes = [*(regex for _, regex, _ in CASES), *real_regexes()[::EVERY]]
+    plain = [Item("regex", regex, beginning(regex, tokenizer)) for regex in regexes]
+    spell = compile_constraint(choices=["a"], tokenizer=tokenizer).spelling.spell
+    schemas = [
+        Item("json_schema", json.dumps(schema), spell(json.dumps(value, ensure_ascii=False)))
+        for _, schema, value in SCHEMAS
+    ]
+    return plain, schemas
+
+
+def compare(file: Path) -> str:
+    """A Markdown table of the engines with one tokenizer."""
+    rows = [
+        "| engine | given | taken | first mask ms: p50 | p99 "
+        "| masks of the first request us: p50 | p99 | of later ones us: p50 | p99 "
+        "| memory KB each |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for title, chosen in zip(("regexes", "schemas"), items(file), strict=True):
+        for name in CONTENDERS:
+            if importlib.util.find_spec(name.replace("-", "_")) is not None:
+                rows.append(_row(name, title, run(name, file, chosen), chosen))
+    return "\n".join(rows)
+
+
+def _row(name: str, title: str, lines: list[Line], chosen: list[Item]) -> str:
+    taken = [line for line in lines if not line.error]
+    slow = sum(line.error.startswith("over") for line in lines)
+    wrong = sum(
+        line.taken < len(item.ids)
+        for line, item in zip(lines, chosen, strict=True)
+        if not line.error
+    )
+    notes = [f"{slow} over {LIMIT:.0f} s"] * bool(slow) + [f"{wrong} cut short"] * bool(wrong)
+    told = f"{len(taken)}" + (f" ({', '.join(notes)})" if notes else "")
+    numbers = [
+        _at([line.first for line in taken], 50, 1e3),
+        _at([line.first for line in taken], 99, 1e3),
+        *(_at([t for line in taken for t in line.visits], p, 1e6) for p in (50, 99)),
+        *(_at([t for line in taken for t in line.later], p, 1e6) for p in (50, 99)),
+        f"{lines[-1].memory / 1024 / max(1, len(taken)):,.0f}",
+    ]
+    return f"| {name} | {len(lines)} {title} | {told} | " + " | ".join(numbers) + " |"
+
+
+def _at(values: list[float], percent: int, unit: float) -> str:
+    return f"{unit * float(np.percentile(values or [0], percent)):,.3g}"
+
+
 def main(paths: list[str]) -> None:
     """Print one table per tokenizer."""
     check_schema({})  # imports jsonschema, which takes longer than all that is measured
     assets = Path(sglnb.__file__).parent / "assets" / "sgl-tiny"
     for path in [assets, *map(Path, paths)]:
         file = path / "tokenizer.json" if path.is_dir() else path
-        tokenizer = Tokenizer.from_file(file)
+        tokenizer = load(file)
         started = time.perf_counter()
         compile_constraint(choices=["a"], tokenizer=tokenizer)
         seconds = time.perf_counter() - started
@@ -165,6 +291,8 @@ def main(paths: list[str]) -> None:
         print("  JSON schema  compile ms  first ms   max ms  later us jumped")
         for case in SCHEMAS:
             print(measure_schema(*case, tokenizer))
+        print(real_row(tokenizer))
+        print(compare(file), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from .batch import Batch, Progress
 from .errors import BatchInterrupted
 from .family import Family, check_timeout
 from .job import Job, RowStarter
+from .options import batch_options, split_options
 from .placeholders import active_tracer
 from .plan import Plan
 from .rows import rows_at_once
 from .run import ProgramRun, close_run, open_run
-from .sampling import SUBMIT_OPTIONS, check, given
 from .state import ProgramState
 from .table import given_rows, is_table, results_table
 from .tracer import trace_program
@@ -30,39 +30,6 @@ if TYPE_CHECKING:
 
     from .compiled import CompiledFunction
     from .trace_graph import Trace
-
-if TYPE_CHECKING:
-    pass
-
-OPTIONS = (
-    "max_new_tokens",
-    "min_new_tokens",
-    "n",
-    "stop",
-    "stop_token_ids",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "custom_logit_processor",
-    "seed",
-    "stop_regex",
-    "no_stop_trim",
-    "ignore_eos",
-    "skip_special_tokens",
-    "on_budget",
-    "jump_forward",
-    "retokenize",
-    *SUBMIT_OPTIONS,
-)
-"""Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
-
-
-_OPTION_NAMES = frozenset(OPTIONS)
 
 
 class SglFunction:
@@ -241,7 +208,7 @@ class SglFunction:
             check_may_block("run_batch")
         check_timeout(timeout)
         limit = rows_at_once(num_threads, self.is_async)
-        _, defaults = self._split(options, only_options=True)
+        defaults = batch_options(options)
         title = self.__name__ if rows.total is None else f"{self.__name__} \u00d7 {rows.total}"
         run, own = open_run(title, backend, run_id, defaults, self._make_plan)
         prefix.cache_for_rows(self, run, rows.known, {**run.defaults, **defaults})
@@ -305,7 +272,7 @@ class SglFunction:
         Raises:
             TypeError: the function has no such parameter.
         """
-        kwargs, options = self._split(kwargs)
+        kwargs, options = split_options(kwargs, self.arg_names)
         self._check_names("trace", kwargs)
         return trace_program(self, kwargs=kwargs, options=options, backend=backend)
 
@@ -395,21 +362,6 @@ class SglFunction:
                     f"it has: {', '.join(self.arg_names) or 'none'}"
                 )
 
-    def _split(
-        self, kwargs: dict[str, Any], *, only_options: bool = False
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(the function's arguments, the sampling options) of ``kwargs``, both checked."""
-        taken = () if only_options else self.arg_names
-        mine = {k: v for k, v in kwargs.items() if k in _OPTION_NAMES and k not in taken}
-        options = given(**mine)
-        rest = {k: v for k, v in kwargs.items() if k not in mine}
-        if only_options and rest:
-            raise TypeError(
-                f"run_batch: unknown option {next(iter(rest))!r}; known: {', '.join(OPTIONS)}"
-            )
-        check(options)
-        return rest, options
-
     def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
         """The body of a plain program; ``kwargs`` has what is bound."""
         state.ret_value = self.func(state, *args, **kwargs)
@@ -424,10 +376,10 @@ class SglFunction:
         stream: bool,
     ) -> Job:
         """A run with its state, not begun."""
-        if "timeout" in self.arg_names and timeout is not None:
+        if timeout is not None and "timeout" in self.arg_names:
             kwargs, timeout = {**kwargs, "timeout": timeout}, None
         check_timeout(timeout)
-        kwargs, defaults = self._split(kwargs)
+        kwargs, defaults = split_options(kwargs, self.arg_names)
         run, own = open_run(self.__name__, backend, run_id, defaults, self._make_plan)
         executor = run.new_executor(
             {**run.defaults, **defaults}, label=self.__name__, family=Family(timeout)

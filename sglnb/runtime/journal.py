@@ -31,6 +31,7 @@ class Accepted(NamedTuple):
     top: list[tuple[int, float, bool]] = []  # noqa: RUF012  (never changed)
     allowed: int | None = None
     mass: float | None = None
+    entropy: float | None = None
     state_before: int | None = None
     state_after: int | None = None
     reason: dict[str, Any] | None = None
@@ -105,6 +106,7 @@ class Journal:
                     ],
                     allowed=[a.allowed for a in some],
                     mass=[a.mass for a in some],
+                    entropy=[a.entropy for a in some] if how == "sampled" else None,
                     fsm_before=some[0].state_before,
                     fsm_after=None
                     if some[0].state_before is None

@@ -17,10 +17,19 @@ class LogitReader:
         logits: [rows, vocab] float32 as the model gave them; kept, so not to be changed later.
         reports: what is wanted of each row.
         tops: how many of the likeliest tokens to read in each row.
+        entropies: rows whose entropy to read besides those whose report asks for it.
     """
 
-    def __init__(self, logits: torch.Tensor, reports: Sequence[Report], tops: Sequence[int]):
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        reports: Sequence[Report],
+        tops: Sequence[int],
+        entropies: Sequence[int] = (),
+    ):
         self._logits, self._reports, self._tops = logits, reports, tops
+        asked = [i for i, report in enumerate(reports) if report.return_entropy]
+        self._open = sorted({*asked, *entropies})
         self.norm = torch.logsumexp(logits, -1, keepdim=True)
         """[rows, 1]: logit minus norm is log-probability."""
         wide = min(max(tops, default=0), logits.shape[1])
@@ -29,8 +38,9 @@ class LogitReader:
 
     def scores(self, tokens: torch.Tensor) -> list[TokenScore]:
         """The score of one token in each row; ``tokens`` is [rows]."""
+        entropies = self._entropies()  # first, so that a GPU is not waited for once more
         chosen = (self._logits.gather(1, tokens[:, None]) - self.norm)[:, 0].tolist()
-        tops, given, entropies = self._read_tops(), self._read_given(), self._read_entropies()
+        tops, given, entropies = self._read_tops(), self._read_given(), self._placed(entropies)
         return [TokenScore(*parts) for parts in zip(chosen, tops, given, entropies, strict=True)]
 
     def _read_tops(self) -> list[list[tuple[float, int]]]:
@@ -56,11 +66,20 @@ class LogitReader:
                 out[row] = values
         return out
 
-    def _read_entropies(self) -> list[float | None]:
+    def _entropies(self) -> torch.Tensor | None:
+        """In nats, of the rows that it is wanted of."""
+        if not self._open:
+            return None
+        whole = len(self._open) == len(self._reports)
+        logits, norm = self._logits, self.norm
+        if not whole:
+            logits, norm = logits[self._open], norm[self._open]
+        # -sum(p log p), where p is 0 for what has no chance at all.
+        return torch.special.entr((logits - norm).exp_()).sum(-1)
+
+    def _placed(self, values: torch.Tensor | None) -> list[float | None]:
         out: list[float | None] = [None] * len(self._reports)
-        rows = [i for i, report in enumerate(self._reports) if report.return_entropy]
-        if rows:
-            probs = torch.softmax(self._logits[rows], -1)
-            for row, value in zip(rows, torch.special.entr(probs).sum(-1).tolist(), strict=True):
+        if values is not None:
+            for row, value in zip(self._open, values.tolist(), strict=True):
                 out[row] = value
         return out

@@ -77,6 +77,7 @@ def accept(request: Request, sampled: Sampled, tokenizer: Tokenizer) -> list[Acc
             sampled.top,
             count,
             sampled.mass,
+            sampled.entropy,
             before,
             after,
             reason,

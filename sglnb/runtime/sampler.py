@@ -31,6 +31,8 @@ class Sampled(NamedTuple):
     """(id, logprob, allowed) of the likeliest tokens; empty when nobody asked."""
     mass: float | None
     """Probability that the mask left standing; None = no mask."""
+    entropy: float | None = None
+    """Of that same distribution of the model, in nats; None when nobody asked."""
 
 
 class Sampler:
@@ -67,7 +69,10 @@ class Sampler:
             For each row what was drawn, or the error that its request fails with.
         """
         reader = LogitReader(
-            logits, [r.report for r in requests], [_alternatives(r) for r in requests]
+            logits,
+            [r.report for r in requests],
+            [_alternatives(r) for r in requests],
+            [i for i, r in enumerate(requests) if r.run],
         )
         failed: dict[int, Exception] = {}
         mass: dict[int, float] = {}
@@ -93,7 +98,7 @@ class Sampler:
         for i, (token, score) in enumerate(zip(tokens.tolist(), scores, strict=True)):
             top = [(at, lp, ok) for (lp, at), ok in zip(score.top, allowed[i], strict=False)]
             asked = score._replace(top=score.top[: requests[i].report.top_logprobs_num])
-            out.append(failed.get(i) or Sampled(token, asked, top, mass.get(i)))
+            out.append(failed.get(i) or Sampled(token, asked, top, mass.get(i), score.entropy))
         return out
 
     def _process(

@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+_STRAY = {0xDC00 + byte: f"⟨{byte:02X}⟩" for byte in range(0x80, 0x100)}
+"""What Python's "surrogateescape" makes of bytes that are no character, and how they are shown."""
+
 
 class Tokenizer:
     """Encode, decode, and the byte string of every token.
@@ -93,14 +96,20 @@ class Tokenizer:
     @cached_property
     def pieces(self) -> list[str]:
         """Display text of each id, ``vocab_size`` long: special tokens by their name, bytes
-        that are no character alone as ``\\xE2``."""
+        that are no character alone as ``⟨E2⟩``."""
         out = []
         for i, raw in enumerate(self.token_bytes):
             if raw is None:
                 out.append(self._rust.id_to_token(i) or f"<unused {i}>")
             else:
-                out.append(raw.decode("utf-8", errors="backslashreplace"))
+                out.append(raw.decode("utf-8", errors="surrogateescape").translate(_STRAY))
         return out
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens, by name."""
+        rows = enumerate(zip(self.token_bytes, self.pieces, strict=True))
+        return {piece: i for i, (raw, piece) in rows if raw is None and piece != f"<unused {i}>"}
 
     def to_bytes(self, ids: list[int], *, special: bool = False) -> bytes:
         """The bytes that ``ids`` spell; special tokens are left out unless ``special``."""

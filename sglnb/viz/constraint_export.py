@@ -60,10 +60,11 @@ def constraint_words(constraint: Any) -> list[str]:
     words = []
     if constraint.n_states is not None:
         words.append(count(constraint.n_states, "state"))
-    if graphs is not None:
-        words.append(f"{len(graphs.compressed.nodes):,} when compressed")
     else:
         words.append("its states are made while it is used")
+    if graphs is not None:
+        drawn = "when compressed" if constraint.n_states is not None else "drawn so far"
+        words.append(f"{len(graphs.compressed.nodes):,} {drawn}")
     words.append(f"compiled in {constraint.compile_ms:,.1f} ms")
     return words
 

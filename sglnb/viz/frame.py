@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ["state", "label", "position", "name", "token", "id", "kind", "cached", "logprob",
-           "prob", "allowed", "mass", "t", "rid"]  # fmt: skip
+           "prob", "entropy", "allowed", "mass", "t", "wait", "rid"]  # fmt: skip
 
 
 def token_rows(events: Iterable[Event], run: str) -> list[dict[str, Any]]:
@@ -33,21 +33,23 @@ def token_rows(events: Iterable[Event], run: str) -> list[dict[str, Any]]:
                 "name": token.get("name", ""), "token": storable(token["piece"]),
                 "id": token["id"], "kind": token["kind"], "cached": position < row["cached"],
                 "logprob": logprob, "prob": None if logprob is None else math.exp(logprob),
-                "allowed": token.get("allowed"), "mass": token.get("mass"),
-                "t": token.get("t"), "rid": token.get("rid", ""),
+                "entropy": token.get("entropy"), "allowed": token.get("allowed"),
+                "mass": token.get("mass"), "t": token.get("t"), "wait": token.get("wait"),
+                "rid": token.get("rid", ""),
             })  # fmt: skip
     return rows
 
 
 def to_frame(events: Iterable[Event], run: str) -> pandas.DataFrame:
     """One row per token: state, label, position in the state's text, name of the variable,
-    token, id, kind ("prompt", "sampled", "forced" or "select"), cached, logprob (natural, before
-    temperature and mask), prob, allowed (tokens that the constraint left), mass (probability it
-    left), t (seconds on the log's clock) and rid."""
+    token, id, kind ("prompt", "sampled", "forced", "closing", "retokenized" or "select"), cached,
+    logprob (natural, before temperature and mask), prob, entropy (nats, of the same distribution),
+    allowed (tokens that the constraint left), mass (probability it left), t (seconds on the log's
+    clock), wait (seconds since the token before it) and rid."""
     import pandas
 
     frame = pandas.DataFrame(token_rows(events, run), columns=COLUMNS)
-    for column in ("logprob", "prob", "mass", "t"):
+    for column in ("logprob", "prob", "entropy", "mass", "t", "wait"):
         frame[column] = frame[column].astype("float64")
     frame["allowed"] = frame["allowed"].astype("Int64")
     return frame

@@ -19,7 +19,7 @@ from sglnb.events import Event, EventLog
 from .runlog import RunFilter, base_snapshot
 from .saved import DROPPABLE, SavedLog, to_json
 from .tree_feed import tree_since
-from .wire import Encoder
+from .wire import Encoder, Wire
 
 logger = logging.getLogger(__name__)
 
@@ -122,22 +122,25 @@ class Publisher:
             return
         if any(event.kind == "run_ended" for event in events):
             self._ended_at = time.monotonic()
-        self._saved.add(events)
-        self._unsaved = True
-        wires = []
+        encoded: list[tuple[Wire, str] | None] = []
         for event in events:
-            if self._sent + len(wires) >= MAX_EVENTS and event.kind in DROPPABLE:
+            if self._sent >= MAX_EVENTS and event.kind in DROPPABLE:
                 self._omitted += 1
+                encoded.append(None)
             else:
-                wires.append(self._encode(event))
+                self._sent += 1
+                wire = self._encode(event)
+                encoded.append((wire, to_json(wire)))
+        self._saved.add(events, encoded)
+        self._unsaved = True
+        texts = ",".join(each[1] for each in encoded if each is not None)
         message: dict[str, Any] = {
-            "kind": "events", "after": self._last_seq, "json": to_json(wires)
+            "kind": "events", "after": self._last_seq, "json": f"[{texts}]"
         }  # fmt: skip
         if self._omitted:
             message["omitted"] = self._omitted
             header = self._saved.header
             message["header"] = {key: header[key] for key in header if key != "counts"}
-        self._sent += len(wires)
         self._last_seq = events[-1].seq
         self._send(message)
 

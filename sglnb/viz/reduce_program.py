@@ -26,14 +26,14 @@ def initial_program() -> Program:
     """No plan. ``nodes`` as the plan has them, with ``fills`` (indices into the list of them),
     ``cached`` (``[cached, tokens]`` of a constant, None: not seen), ``forks`` (lists of states) and
     ``joins``. ``now`` is the fill that each state is at, ``rids`` the requests that are looked at,
-    ``branch`` the fork that a state came from.
+    ``forked`` the last fork of each state, ``branch`` the fork that a state came from.
 
     A fill's ``status`` is "waiting", "running", "done", "stopped" or "failed"; ``pieces`` are of
     its text, ``text`` is the value where it is no generation's.
     """
     return {
-        "nodes": [], "more": 0, "fills": [], "now": {}, "rids": {}, "forking": {}, "branch": {},
-        "over": False,
+        "nodes": [], "more": 0, "fills": [], "now": {}, "rids": {}, "forking": {}, "forked": {},
+        "branch": {}, "over": False,
     }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def _read(view: Program, event: Any) -> None:
 def _reached(view: Program, event: Any) -> None:
     node = _found(view, event)
     if event.what == "fork":
-        view["forking"][event.state] = node["id"]
+        view["forking"][event.state] = view["forked"][event.state] = node["id"]
         return
     if event.state in view["now"]:
         _close(view["fills"][view["now"][event.state]], "")  # a state does one after the other
@@ -94,6 +94,10 @@ def _found(view: Program, event: Any) -> dict[str, Any]:
 
 
 def _arrived(view: Program, event: Any) -> None:
+    if event.purpose == "prefill" and event.state in view["forked"]:
+        # What the branches share is computed before they ask for it.
+        spans = _spans(view["nodes"], view["forked"][event.state], event.pieces)
+        view["rids"][event.rid] = {"fill": None, "purpose": "prefill", "spans": spans}
     at = view["now"].get(event.state)
     if at is None or event.purpose not in ("gen", "select"):
         return
@@ -153,8 +157,8 @@ def _matched(view: Program, event: Any) -> None:
     request = view["rids"].get(event.rid)
     if request is None:
         return
-    fill = view["fills"][request["fill"]]
-    if fill["rid"] == event.rid and fill["cached"] is None:
+    fill = None if request["fill"] is None else view["fills"][request["fill"]]
+    if fill is not None and fill["rid"] == event.rid and fill["cached"] is None:
         fill["cached"] = min(event.cached, fill["prompt"])
     for key, start, end, exact in request["spans"]:
         node = view["nodes"][key]
@@ -165,7 +169,7 @@ def _matched(view: Program, event: Any) -> None:
 
 def _tokens(view: Program, event: Any) -> None:
     request = view["rids"].get(event.rid)
-    if request is None:
+    if request is None or request["fill"] is None:
         return
     fill = view["fills"][request["fill"]]
     if fill["status"] == "waiting":
@@ -179,7 +183,7 @@ def _tokens(view: Program, event: Any) -> None:
 
 def _finished(view: Program, event: Any) -> None:
     request = view["rids"].pop(event.rid, None)
-    if request is None:
+    if request is None or request["fill"] is None:
         return
     fill = view["fills"][request["fill"]]
     fill["open"] -= 1

@@ -6,8 +6,10 @@ of ids keep their kind (sampled, forced, select); the rest is new prompt. A fork
 from its parent's tokens in the same way, or from its first sibling's where the parent's text has
 not been seen; ``shared`` says how many of its tokens it has from there.
 
-Token records are never changed once made, only appended or replaced, so that a view can tell
-by identity what is new. ``static/reduce_tokens.js`` holds the same fold; change both together.
+Token records are never changed once made, only appended or replaced from some place to the end,
+so that a view can tell by identity what is new. Records that were replaced hang on as ``ghosts``
+of the first one that came in their place; ``back`` counts them. ``static/reduce_tokens.js`` holds
+the same fold; change both together.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def _row(view: Tokens, key: str) -> Row:
             "state": key, "label": "", "parent": None, "index": 0,
             "tokens": [], "shared": 0, "shown": 0, "cached": 0, "aligned": False,
             "forked": False, "rid": "", "name": "", "status": "", "error": "", "ended": False,
-            "picks": [], "variables": [], "scoring": {},
+            "picks": [], "variables": [], "scoring": {}, "back": 0,
         }  # fmt: skip
         view["rows"][key] = row
         view["order"].append(key)
@@ -120,7 +122,7 @@ def _arrived(view: Tokens, event: Any) -> None:
     row = _row(view, key)
     view["requests"][event.rid] = {
         "row": key, "name": event.name, "purpose": event.purpose,
-        "prompt": len(event.ids), "done": False,
+        "prompt": len(event.ids), "done": False, "last": event.t,
     }  # fmt: skip
     if event.purpose == "select":
         _score(view, row, event)
@@ -226,17 +228,28 @@ def _tokens(view: Tokens, event: Any) -> None:
     row = view["rows"][request["row"]]
     if row["rid"] != event.rid:
         return
-    if event.replaced:
-        del row["tokens"][-event.replaced :]
+    ghosts = row["tokens"][-event.replaced :] if event.replaced else []
+    del row["tokens"][len(row["tokens"]) - len(ghosts) :]
+    row["back"] += len(ghosts)
     states = [event.fsm_before, *(event.fsm_after or ())]
     for i, token in enumerate(event.ids):
-        row["tokens"].append({
+        record = {
             "id": token, "piece": event.pieces[i], "kind": event.how, "name": request["name"],
-            "rid": event.rid, "t": event.t, "logprob": _at(event.logprobs, i),
+            "rid": event.rid, "t": event.t, "wait": event.t - request["last"],
+            "logprob": _at(event.logprobs, i), "entropy": _at(event.entropy, i),
             "top": _at(event.top, i) or [], "allowed": _at(event.allowed, i),
             "mass": _at(event.mass, i), "fsm": _at(states, i), "fsm_to": _at(states, i + 1),
-        })  # fmt: skip
+        }  # fmt: skip
+        if ghosts and i == 0:
+            record["ghosts"] = [each for ghost in ghosts for each in _and_its_ghosts(ghost)]
+        row["tokens"].append(record)
+    request["last"] = event.t
     row["shown"] = len(row["tokens"])
+
+
+def _and_its_ghosts(token: dict[str, Any]) -> list[dict[str, Any]]:
+    ghosts = token.get("ghosts", [])
+    return [*ghosts, {key: token[key] for key in token if key != "ghosts"}]
 
 
 def _at(items: list[Any] | None, i: int) -> Any:

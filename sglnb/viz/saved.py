@@ -7,6 +7,7 @@ does not fit is counted instead of kept. The header's numbers are always there a
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +22,11 @@ FULL, NO_ALTERNATIVES, MERGED, CUT = range(4)
 MERGE = 16
 """Most tokens that share one event in the merged form."""
 DROPPABLE = TREE_KINDS | {"tokens", "step"}
-_PARALLEL = ("ids", "pieces", "lp", "allowed", "mass")
+_PARALLEL = ("ids", "pieces", "lp", "allowed", "mass", "ent")
+LINE = 250
+"""Events in a line of the copy."""
+TICKS = 100_000
+"""A second, as precise as times are in wire form."""
 
 
 def to_json(value: Any) -> str:
@@ -50,14 +55,15 @@ class SavedLog:
         self._open: dict[str, Wire] = {}
         self._last_step: Wire = {}
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Keep ``events`` too."""
-        for event in events:
+    def add(self, events: Iterable[Event], encoded: Iterable[tuple[Wire, str] | None] = ()) -> None:
+        """Keep ``events`` too. ``encoded`` are what a full :class:`Encoder` made of them and its
+        JSON, where someone has them already: they are used while the copy is full."""
+        for event, known in itertools.zip_longest(events, encoded):
             reduce_header(self.header, event)
             self.last = event.seq
             if self.level < CUT:
                 self._events.append(event)
-            self._put(event)
+            self._put(event, known if self.level == FULL else None)
             while self.size > self.budget and self.level < CUT:
                 self._start(self.level + 1)
                 for earlier in self._events:
@@ -65,9 +71,12 @@ class SavedLog:
         if self.level == CUT:
             self._events.clear()  # it gets no leaner: no second pass will need them
 
-    def _put(self, event: Event) -> None:
-        wire = self._encode(event)
-        size = len(to_json(wire)) + 1
+    def _put(self, event: Event, known: tuple[Wire, str] | None = None) -> None:
+        if self.level == CUT and self.size > self.budget and event.kind in DROPPABLE:
+            self.omitted += 1
+            return
+        wire = self._encode(event) if known is None else known[0]
+        size = len(to_json(wire) if known is None else known[1]) + 1
         if self.level == CUT and self.size + size > self.budget:
             if event.kind in DROPPABLE or self.size > 1.15 * self.budget:
                 self.omitted += 1
@@ -78,7 +87,7 @@ class SavedLog:
                 size = len(to_json(wire)) + 1
         if self.level >= MERGED:
             if event.kind == "tokens" and self._merge(wire):
-                self.size += size - 60
+                self.size += size - 54
                 return
             if event.kind == "step" and self._merge_step(wire):
                 return
@@ -104,6 +113,9 @@ class SavedLog:
             wire.update({key: list(wire[key]) for key in _PARALLEL if key in wire})
             self._open[wire["rid"]] = wire
             return False
+        # How much later each token came than the first.
+        late = last.setdefault("at", [0] * len(last["ids"]))
+        late += [round((wire["t"] - last["t"]) * TICKS)] * len(wire["ids"])
         for key in _PARALLEL:
             if key in wire:
                 last[key] += wire[key]
@@ -134,8 +146,15 @@ class SavedLog:
         return True
 
     def text(self) -> str:
-        """The copy as JSON: ``events`` in wire form, ``last`` (the newest event's number, kept or
-        not), ``header``, ``level`` and ``omitted``."""
+        """The copy as JSON: ``last`` (the newest event's number, kept or not), ``header``,
+        ``level``, ``omitted`` and ``events`` in wire form.
+
+        The first line holds all but the events, the last one nothing; those between hold some
+        events each, so that a page can read a long log a line at a time.
+        """
         header = {key: value for key, value in self.header.items() if key != "counts"}
-        return to_json({"events": self._wires, "last": self.last, "header": header,
-                        "level": self.level, "omitted": self.omitted})  # fmt: skip
+        head = to_json({"last": self.last, "header": header, "level": self.level,
+                        "omitted": self.omitted, "events": []})  # fmt: skip
+        wires = self._wires
+        lines = [to_json(wires[i : i + LINE])[1:-1] for i in range(0, len(wires), LINE)]
+        return f"{head[:-2]}\n" + ",\n".join(lines) + "\n]}"

@@ -40,6 +40,9 @@ _TEXT = (
 _CACHED = "border-left: 3px solid #009E73; padding-left: 2px"
 _CACHED_END = "border-right: 2px solid #009E73; padding-right: 1px"
 _FORCED = "border-bottom: 2px dotted #E69F00; background-color: rgba(230, 159, 0, 0.14)"
+_CLOSING = "border-bottom: 4px double #E69F00"
+_RETOKENIZED = "border-bottom: 2px dashed #999999"
+_GHOST = "text-decoration: line-through; color: #888888"
 _SELECT = "border: 1px solid #888888; border-radius: 3px; padding: 0 2px"
 _TAILS = {"length": "⋯ length limit", "abort": "◼ stopped"}
 _TRACK = 260
@@ -50,6 +53,11 @@ _LEGEND = {
     "cached": _CACHED,
     "chosen": _SELECT,
 }
+_RARE = {
+    "closing": ("closed by max_tokens", _CLOSING),
+    "retokenized": ("retokenized", _RETOKENIZED),
+}
+"""Kinds that are explained only where there are tokens of them."""
 
 
 def static_html(events: Iterable[Event], run: str) -> str:
@@ -67,7 +75,7 @@ def view_html(view: ViewState, run: str = "") -> str:
         escape(" · ".join(header_words(header))),
         "</summary>",
         f'<div style="{_SMALL}; padding: 4px 0">',
-        " ".join(f'<span style="{style}">{word}</span>' for word, style in _LEGEND.items()),
+        " ".join(f'<span style="{style}">{word}</span>' for word, style in _legend(view)),
         " · point at a token for its probability</div>",
     ]
     if header["error"]:
@@ -87,6 +95,15 @@ def view_html(view: ViewState, run: str = "") -> str:
         parts.append(_tree_html(view["tree"], run_nodes(view)))
     parts.append("</details>")
     return "".join(parts)
+
+
+def _legend(view: ViewState) -> list[tuple[str, str]]:
+    rows = view["tokens"]["rows"].values()
+    kinds = {token["kind"] for row in rows for token in row["tokens"]}
+    out = [*_LEGEND.items(), *(look for kind, look in _RARE.items() if kind in kinds)]
+    if any(row["back"] for row in rows):
+        out.append(("taken back", _GHOST))
+    return out
 
 
 def tree_static_html(snapshot: list[dict[str, Any]]) -> str:
@@ -137,13 +154,20 @@ def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
         styles.append(_FORCED)
     elif kind == "select":
         styles.append(_SELECT)
+    elif kind in _RARE:
+        styles.append(_RARE[kind][1])
     if cached and i == 0:
         styles.append(_CACHED)
     if cached and i == row["cached"] - 1:
         styles.append(_CACHED_END)
     style = f' style="{"; ".join(styles)}"' if styles else ""
     title = escape(token_title(token, cached))
-    return f'<span{style} title="{title}">{escape(token["piece"]) or "∅"}</span>'
+    ghosts = "".join(
+        f'<span style="{_GHOST}" title="{escape(token_title(ghost, False))}; taken back">'
+        f"{escape(ghost['piece'])}</span>"
+        for ghost in token.get("ghosts", ())
+    )
+    return f'{ghosts}<span{style} title="{title}">{escape(token["piece"]) or "∅"}</span>'
 
 
 def token_title(token: dict[str, Any], cached: bool) -> str:
@@ -154,6 +178,10 @@ def token_title(token: dict[str, Any], cached: bool) -> str:
     logprob = token.get("logprob")
     if logprob is not None:
         words.append(f"{percent(logprob)} (logprob {logprob:.2f})")
+    if token.get("entropy") is not None:
+        words.append(f"entropy {token['entropy']:.2f} nats")
+    if token.get("wait") is not None:
+        words.append(f"after {seconds(token['wait'])}")
     if token.get("allowed") is not None:
         words.append(f"{count(token['allowed'], 'token')} allowed")
     if token.get("mass") is not None:

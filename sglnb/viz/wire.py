@@ -65,13 +65,22 @@ class Encoder:
         wire.update(rid=event.rid, ids=event.ids, pieces=event.pieces)
         if event.how != "sampled":
             wire["how"] = event.how
-        for name, values, digits in (("lp", event.logprobs, 4), ("mass", event.mass, 4)):
-            if any(value is not None for value in values):
+        numbers = (
+            ("lp", event.logprobs, 4), ("mass", event.mass, 4), ("ent", event.entropy or (), 3),
+        )  # fmt: skip
+        for name, values, digits in numbers:
+            if values.count(None) < len(values):
                 wire[name] = [None if v is None else round(v, digits) for v in values]
-        if any(value is not None for value in event.allowed):
+        if event.allowed.count(None) < len(event.allowed):
             wire["allowed"] = event.allowed
         if self.alternatives and any(event.top):
-            wire["top"] = [[_alternative(*item) for item in items] for items in event.top]
+            wire["top"] = [
+                [
+                    [piece, token, None if p is None else round(p, 4), *(() if allowed else (0,))]
+                    for piece, token, p, allowed in items
+                ]
+                for items in event.top
+            ]
         if event.fsm_before is not None:
             wire["fsm"] = [event.fsm_before, *event.fsm_after]
         if event.replaced:
@@ -117,11 +126,6 @@ class Encoder:
                 round(record["last_used"], 3), *text,
                 round(record.get("created", record["last_used"]), 3), record.get("pins", 0),
             ])  # fmt: skip
-
-
-def _alternative(piece: str, token: int, logprob: float, allowed: bool = True) -> list[Any]:
-    short = [piece, token, None if logprob is None else round(logprob, 4)]
-    return short if allowed else [*short, 0]
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

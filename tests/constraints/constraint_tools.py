@@ -7,6 +7,8 @@ import re
 
 from hypothesis import strategies as st
 
+from sglnb.runtime.constraints.shortest import shortest_ways
+
 CHARACTER = r"""\{
     "name": "[\w\d\s]{1,16}",
     "house": "(Gryffindor|Slytherin|Ravenclaw|Hufflepuff)",
@@ -71,6 +73,44 @@ def sample(dfa, rng: random.Random, limit: int = 12) -> str | None:
         lo, hi = rng.choice(dfa.alphabet.sets[c])
         out.append(chr(rng.randint(lo, hi)))
     return None
+
+
+class Writer:
+    """Writes accepted texts: a random walk, then the shortest way to an end."""
+
+    def __init__(self, dfa):
+        self._dfa = dfa
+        self._ways = shortest_ways(dfa.backwards(), [1] * len(dfa.alphabet))
+
+    def __call__(self, rng: random.Random, length: int) -> str:
+        state, out = 0, []
+        while len(out) < length and (exits := list(self._dfa.rows[state].items())):
+            c, state = rng.choice(exits)
+            out.append(self._char(c, rng))
+        node = min(self._dfa.nodes(state), key=self._ways.length.__getitem__)
+        while (step := self._ways.step[node]) is not None:
+            c, node = step
+            out.append(self._char(c, rng))
+        return "".join(out)
+
+    def _char(self, c: int, rng: random.Random) -> str:
+        lo, hi = rng.choice(self._dfa.alphabet.sets[c])
+        return chr(rng.choice([lo, hi, rng.randint(lo, hi)]))
+
+
+def near(text: str, rng: random.Random, letters: str = ALPHABET) -> str:
+    """``text`` with one small mistake."""
+    at = rng.randint(0, len(text))
+    kind = rng.randrange(5)
+    if kind == 0:
+        return text[:at] + text[at + 1 :]
+    if kind == 1:
+        return text[:at] + rng.choice(letters) + text[at:]
+    if kind == 2:
+        return text[:at] + rng.choice(letters) + text[at + 1 :]
+    if kind == 3:
+        return text[:at] + text[at : at + 1].swapcase() + text[at + 1 :]
+    return text[:at] + text[at + 1 : at + 2] + text[at : at + 1] + text[at + 2 :]
 
 
 def finish(cursor, constraint) -> bytes:

@@ -188,21 +188,19 @@ def test_hard_regexes_compile_quickly(regex: str, states: int):
 @pytest.mark.parametrize(
     "regex",
     [
-        "(a?){0,5000}",
-        "[a-z]*a[a-z]{20}",
         "(((a{1,10}){1,10}){1,10}){1,100}",
         "a{1000000}",
         "a{99999999999999999999}",
-        "(?:(?:[a-z]{0,50}){0,50})",
         "^" + "ab" * 200_000 + "$",
+        "ab" * 49_000,
         "(" * 3000 + "a" + ")" * 3000,
     ],
 )
 def test_too_large_regexes_fail_quickly(regex: str):
     started = time.process_time()
-    with pytest.raises(ConstraintError, match=r"too large|spelled out|nested too deeply"):
+    with pytest.raises(ConstraintError, match=r"spelled out|too large|nested too deeply"):
         regex_dfa(regex)
-    assert time.process_time() - started < 10  # usually under 1
+    assert time.process_time() - started < 6  # usually under 1
 
 
 def test_minimal():

@@ -19,6 +19,11 @@ def heavy() -> str:
     return f"x{next(DEEP)}(a|b)*a(a|b){{10}}"
 
 
+def wide() -> str:
+    """A regex of some hundred thousand steps, and another one each time."""
+    return rf"x{next(DEEP)}(?:[\w.-]{{1,60}}[@:/ ]){{1,40}}[^\n]{{1,200}}"
+
+
 def until(condition, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -97,3 +102,42 @@ def test_the_cache_is_bounded_by_bytes(engine, monkeypatch):
     assert facts["constraints"] < 60
     assert compile_constraint(regex="[a-z]{60}", tokenizer=tokenizer) is constraint
     assert compile_constraint(regex="[a-z]{1}", tokenizer=tokenizer) is not None
+
+
+def test_a_stream_goes_on_while_much_is_compiled(engine):
+    """The tokens of a running request come while heavy constraints are compiled; two of these are
+    given up meanwhile, and one is asked for twice."""
+    engine.generate("warm", {"max_new_tokens": 4, "ignore_eos": True})
+    stream = engine.submit("x", {"max_new_tokens": 80, "ignore_eos": True})
+    seen = engine.events.next_seq
+    twice = wide()
+    regexes = [twice, twice, wide(), wide(), wide()]
+    began = time.monotonic()
+    heavy_ones = [engine.submit("x", {"regex": r, "max_new_tokens": 8}) for r in regexes]
+    assert time.monotonic() - began < 2.5  # each waits 50 ms at most, and shares two cores
+    for request in heavy_ones[3:]:
+        request.abort()
+        with pytest.raises(RequestAborted):
+            request.result(5)
+    before = stream.new_tokens
+    until(lambda: stream.new_tokens >= min(80, before + 10))
+    for request in heavy_ones[:3]:
+        assert request.result(60).text
+    assert stream.result(60).new_tokens == 80
+    told = [e.source for e in engine.events.since(seen) if e.kind == "constraint_compiled"]
+    assert sum(twice in source for source in told) == 1
+    assert engine.metrics()["compiling"] == 0
+    engine.check()
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["(a*)*b", "a{0,5000}", "(" * 200 + "a" + ")*" * 200, "(a|b)*a(a|b){14}", "(a?){0,5000}",
+     r"(?:\w{1,30}[ ,.]?){1,300}", r"(?s).*foo.{0,200}bar.*", "(x+x+)+y"],
+)  # fmt: skip
+def test_catastrophic_regexes_do_not_hang_an_engine(engine, regex: str):
+    began = time.process_time()
+    request = engine.submit("x", {"regex": regex, "max_new_tokens": 12, "temperature": 1.0})
+    assert request.result(30).ids
+    assert time.process_time() - began < 4  # usually under 1
+    engine.check()

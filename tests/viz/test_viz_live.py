@@ -99,9 +99,11 @@ def test_the_last_saved_copy_folds_to_the_final_header():
         output(fold(input.events.map(makeDecoder())).tokens);"""
     ours = json.loads(json.dumps(fold(log.since(0))["tokens"]))
     theirs = run_node(code, saved)
-    for row in (*ours["rows"].values(), *theirs["rows"].values()):
-        for token in row["tokens"]:
-            token.pop("t", None)
+    for view in (ours, theirs):  # times of this quick log are rounded on the way
+        tokens = [token for row in view["rows"].values() for token in row["tokens"]]
+        for each in (*view["requests"].values(), *tokens):
+            for key in ("t", "wait", "last"):
+                each.pop(key, None)
     assert theirs == ours
 
 
@@ -173,7 +175,7 @@ def test_run_view_without_a_kernel():
     saved = json.loads(view.saved)
     assert saved["header"]["status"] == "done"
     state = json.dumps(view.get_state())
-    assert len(state) < 215_000
+    assert len(state) < 250_000
     assert repr(view) == "a run: live view (needs its kernel; the saved picture follows)"
 
 

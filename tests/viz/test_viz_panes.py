@@ -284,15 +284,24 @@ def test_the_wire_form_of_a_step_is_small():
 def test_a_condensed_copy_keeps_all_tokens_and_seconds_of_its_steps():
     trace = [TraceRequest([i] * 9, 300, arrival=i, run="r", state=str(i)) for i in range(2)]
     events = run_events(sgl.simulate(trace).events, "r")
-    saved = SavedLog(budget=22_000)
+    saved = SavedLog(budget=26_000)
     saved.add(events)
     assert saved.level == MERGED
     text = json.loads(saved.text())
     code = """
         const { fold } = await import(staticUrl + '/reduce.js');
-        const { makeDecoder } = await import(staticUrl + '/wire.js');
-        output(fold(input.events.map(makeDecoder())).schedule);"""
-    theirs, ours = run_node(code, text), fold(events)["schedule"]
+        const { makeDecoder, unmerged } = await import(staticUrl + '/wire.js');
+        const events = unmerged(input.events);
+        output([fold(events.map(makeDecoder())), events.map((event) => event.t)]);"""
+    (view, times), all_ours = run_node(code, text), fold(events)
+    theirs, ours = view["schedule"], all_ours["schedule"]
+    assert times == sorted(times)
+    for state in ("0", "1"):
+        kept, whole = (each["tokens"]["rows"][state]["tokens"] for each in (view, all_ours))
+        assert [token["id"] for token in kept] == [token["id"] for token in whole]
+        for key in ("t", "wait"):
+            sides = ([token.get(key) for token in side] for side in (kept, whole))
+            assert next(sides) == pytest.approx(next(sides), abs=3e-5)
     for name in ("made", "forced", "count", "seconds"):
         a, b = (sum(step[name] for step in view["steps"]) for view in (theirs, ours))
         assert a == pytest.approx(b, abs=1e-3), name

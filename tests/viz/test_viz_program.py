@@ -186,6 +186,18 @@ def test_constants_are_found_in_the_prompt(cached):
     assert last["cached"] == [max(0, cached - 11), 2]
 
 
+def test_what_a_fork_computes_ahead_was_not_cached():
+    """The branches find it in the cache because the fork's own request has just put it there."""
+    read = plan({**TEXT, "prev": -1}, {"kind": "fork", "prev": 0}, {**HOLE, "prev": 1})
+    events = [read, begun(1, "", "fork"), arrived("h", ["Be", " kind", ". "], purpose="prefill"),
+              RequestMatched(rid="h", cached=1, path=[]), RequestFinished(rid="h", reason="length"),
+              begun(2, state="b"), arrived("q", ["Be", " kind", ". ", "x"], state="b"),
+              RequestMatched(rid="q", cached=3, path=[])]  # fmt: skip
+    text, _, hole = program_rows(fold(log(*events)))
+    assert text["share"] == [1, 3]
+    assert hole["note"] == "3 of 4 prompt tokens cached"
+
+
 def test_a_constant_that_is_not_there_is_not_marked():
     read = plan({"kind": "text", "text": "other", "prev": -1}, {**HOLE, "prev": 0})
     events = log(read, begun(1), arrived("q", PIECES), RequestMatched(rid="q", cached=9, path=[]))

@@ -24,7 +24,8 @@ class Constraint(ABC):
             ``"grammar"``, ``"ebnf"``, ``"tools"`` or ``"expression"``.
         source: the regex or the grammar, the choices or the schema as JSON, the type's name, the
             tools, the type and the names of an expression.
-        n_states: number of automaton states; None where there are none to count.
+        n_states: number of automaton states; None where there are none to count, or where they
+            are made as texts reach them.
         compile_ms: how long the compilation took, in milliseconds.
         min_tokens: no text that satisfies it has fewer tokens; a lower bound.
         spelling: texts as the tokenizer writes them.

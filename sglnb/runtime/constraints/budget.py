@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
-
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Closer, Constraint
 from sglnb.runtime.constraints.dfa import DFA
+from sglnb.runtime.constraints.shortest import shortest_ways
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 
 ON_BUDGET = ("close", "cut", "error")
@@ -18,22 +17,9 @@ _CLOSED = ("json_schema", "type")
 
 
 def least_bytes(dfa: DFA) -> int:
-    """UTF-8 bytes of the shortest text that ``dfa`` accepts (Dijkstra from the start state)."""
-    cheapest = [len(chr(sets[0][0]).encode()) for sets in dfa.alphabet.sets]
-    best = {0: 0}
-    heap = [(0, 0)]
-    while heap:
-        spent, state = heapq.heappop(heap)
-        if state in dfa.final:
-            return spent
-        if spent > best[state]:
-            continue
-        for char_class, target in dfa.rows[state].items():
-            cost = spent + cheapest[char_class]
-            if cost < best.get(target, cost + 1):
-                best[target] = cost
-                heapq.heappush(heap, (cost, target))
-    return 0
+    """UTF-8 bytes of the shortest text that ``dfa`` accepts."""
+    cost = [len(chr(chars[0][0]).encode()) for chars in dfa.alphabet.sets]
+    return shortest_ways(dfa.backwards(), cost).length[0]
 
 
 def least_tokens(n_bytes: int, vocabulary: Vocabulary) -> int:

@@ -97,3 +97,10 @@ def ignore_case(
     plain = complement(charset([*complement(chars), *((c, c) for c in cased)]))
     pattern = compile(f"(?{'ia' if ascii_only else 'i'}){element}")
     return charset([*plain, *((ord(c), ord(c)) for c in _cased() if pattern.match(c))])
+
+
+def runs(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """``first[0], first[0]+1, ..`` (``count[0]`` of them), then the same for each other."""
+    ends = np.cumsum(count)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(first - (ends - count), count)

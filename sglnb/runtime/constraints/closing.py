@@ -47,10 +47,11 @@ class FSMCloser(Closer):
 
     def _compute(self, state: int, begun: bytes, left: int) -> Mask:
         legal, worst = self._masks.nothing(), 0
-        for landing in self._masks.landings(state, begun):
-            tokens = self.distances.of_landing(landing)
-            worst = max(worst, int(tokens.max(initial=0)))
-            legal[landing.tokens[tokens < left]] = True
+        for part in self._masks.parts(state):
+            for landing in self._masks.landings(part, begun):
+                tokens = self.distances.of_landing(landing)
+                worst = max(worst, int(tokens.max(initial=0)))
+                legal[landing.tokens[tokens < left]] = True
         mask = self._masks.pack(legal, ends=self._masks.is_end(state, begun))
         if self.nbytes > _MAX_CACHE_BYTES:
             self._narrow.clear()

@@ -14,11 +14,12 @@ from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint
 from sglnb.runtime.constraints.budget import least_bytes, least_tokens
 from sglnb.runtime.constraints.choices import check_choices, choices_dfa
-from sglnb.runtime.constraints.determinize import determinize
+from sglnb.runtime.constraints.determinize import Subsets, TooLarge
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.expressions import expression_spec
 from sglnb.runtime.constraints.fsm import FSMConstraint
 from sglnb.runtime.constraints.grammar import read_grammar
+from sglnb.runtime.constraints.lazy import LazyDFA
 from sglnb.runtime.constraints.llg import LLGConstraint
 from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
 from sglnb.runtime.constraints.minimize import minimize
@@ -110,7 +111,15 @@ def compile_constraint(
     spec = called or typed
     if spec is not None:
         key = (kind, spec.source, spec.grammar)
-        return _llg(key, lambda: Prepared(spec.grammar), None, tokenizer)
+        special = {} if called is None else called.special(tokenizer.special_ids)
+        for name in special:
+            if special[name] in tokenizer.eos_ids:
+                raise ConstraintError(
+                    f"when: {name!r} ends the whole text with this model; take another token or a "
+                    "text"
+                )
+        grammar = partial(called.grammar_for, special) if special else lambda: spec.grammar
+        return _llg(key, lambda: Prepared(grammar()), None, tokenizer)
     if choices is not None:
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)
@@ -136,6 +145,7 @@ def _fsm(kind: str, source: str, build: Callable[[], DFA], tokenizer: Tokenizer)
     def make(dfa: DFA, vocabulary: Vocabulary) -> Constraint:
         constraint = FSMConstraint(kind, source, dfa, tokenizer, vocabulary)
         constraint.min_tokens = least_tokens(least_bytes(dfa), vocabulary)
+        constraint.masks(0, b"")  # the first step should not have to wait for it
         return constraint
 
     return _cache_of(tokenizer).get((kind, source), build, "vocabulary", make)
@@ -200,8 +210,13 @@ def schema_source(kind: str, given: Any) -> tuple[str, str]:
 
 
 def regex_dfa(regex: str) -> DFA:
-    """The smallest automaton of the texts that ``re.fullmatch(regex, text)`` accepts."""
-    return minimize(determinize(NFA(parse_regex(regex))))
+    """The automaton of the texts that ``re.fullmatch(regex, text)`` accepts: the smallest one, or
+    one that makes its states on demand, where the whole would be too large."""
+    subsets = Subsets(NFA(parse_regex(regex)))
+    try:
+        return minimize(subsets.determinize())
+    except TooLarge:
+        return LazyDFA(subsets)
 
 
 class _Cache:

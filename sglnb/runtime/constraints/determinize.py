@@ -1,4 +1,4 @@
-"""Subset construction: the deterministic automaton of a nondeterministic one, trimmed."""
+"""Subset construction: the deterministic automaton of a nondeterministic one."""
 
 from __future__ import annotations
 
@@ -11,60 +11,64 @@ from sglnb.runtime.constraints.nfa import NFA
 MAX_STATES = 10_000
 MAX_STEPS = 2_000_000
 """Work limit, counted in positions looked at: about half a second."""
-
-_TOO_LARGE = (
-    "regex: its automaton is too large ({what}). Lower the counted repeats, or avoid a "
-    "repeat of alternatives that overlap, such as (.*a.{{20}})"
-)
+_MAX_SPLITS = 20_000
+_MAX_WORD_BYTES = 16 << 20
+_FULL = 12
 
 
-def determinize(nfa: NFA) -> DFA:
-    """Subset construction, then drop the states from which no end can be reached.
+class TooLarge(ConstraintError):
+    """The whole automaton is more than should be built."""
+
+
+class Subsets:
+    """The sets of NFA states that texts lead to, as Python integers: one bit for each state that
+    reads a character or is the end.
+
+    States from which no end can be reached are in no set. So an empty set is where no text goes
+    on, and every other one can reach an end.
+
+    Attributes:
+        nfa: the automaton.
+        alphabet: the classes that its sets of characters make.
+        core: the states that have a bit, in its order.
+        start: the set before the first character.
+        end: the bit of the accepting state.
 
     Raises:
-        ConstraintError: too many states or too much work, or the language is empty.
+        ConstraintError: no text matches, or following the empty moves is too much work.
     """
-    return trim(_Subsets(nfa).build())
-
-
-class _Subsets:
-    """Subsets are Python integers, one bit for each state that matters."""
 
     def __init__(self, nfa: NFA):
         self.nfa = nfa
         self.alphabet = Alphabet(nfa.sets)
-        self.steps = 0
-        self._core = [q for q, moves in enumerate(nfa.moves) if moves or q == nfa.end]
-        self._bit = {q: 1 << i for i, q in enumerate(self._core)}
+        live = nfa.live()
+        self._moves = [
+            [(s, to) for s, to in moves if to in live and nfa.sets[s]] for moves in nfa.moves
+        ]
+        self.core = [
+            q for q, moves in enumerate(self._moves) if q in live and (moves or q == nfa.end)
+        ]
+        self._bit = {q: 1 << i for i, q in enumerate(self.core)}
         self._closures: dict[int, int] = {}
         self._splits: dict[frozenset[int], list[tuple[list[int], list[int]]]] = {}
+        self._words: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._left = MAX_STEPS
         for q in reversed(range(len(nfa.moves))):  # mostly successors first
-            self._closures[q] = self.closure(q)
+            self._closures[q] = self._closure(q)
+        self.start = self._closures[0]
+        self.end = self._bit.get(nfa.end, 0)
+        if not self.start:
+            raise ConstraintError("regex: no text at all matches it; look for an empty class")
 
-    def build(self) -> DFA:
-        start = self._closures[0]
-        number = {start: 0}
-        rows: list[dict[int, int]] = []
-        queue = [start]
-        for subset in queue:
-            row: dict[int, int] = {}
-            for classes, targets in self.exits(subset):
-                if targets not in number:
-                    if len(queue) >= MAX_STATES:
-                        raise ConstraintError(_TOO_LARGE.format(what=f"over {MAX_STATES:,} states"))
-                    number[targets] = len(queue)
-                    queue.append(targets)
-                row.update(dict.fromkeys(classes, number[targets]))
-            rows.append(row)
-        end = self._bit[self.nfa.end]
-        return DFA(self.alphabet, rows, [i for i, subset in enumerate(queue) if subset & end])
+    def _work(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise TooLarge(
+                "regex: its automaton is too large (too many overlapping positions). Lower the "
+                "counted repeats, or avoid a repeat of alternatives that overlap"
+            )
 
-    def work(self, steps: int) -> None:
-        self.steps += steps
-        if self.steps > MAX_STEPS:
-            raise ConstraintError(_TOO_LARGE.format(what="too many overlapping positions"))
-
-    def closure(self, state: int) -> int:
+    def _closure(self, state: int) -> int:
         """The states reached without a character that read one, or are the end."""
         seen, stack, out = {state}, [state], 0
         while stack:
@@ -77,31 +81,51 @@ class _Subsets:
                 if target not in seen:
                     seen.add(target)
                     stack.append(target)
-        self.work(len(seen))
+        self._work(len(seen))
         return out
 
     def members(self, subset: int) -> list[int]:
-        raw = np.frombuffer(subset.to_bytes(len(self._core) // 8 + 1, "little"), dtype=np.uint8)
+        """Positions in ``core`` of the states of ``subset``."""
+        raw = np.frombuffer(subset.to_bytes(len(self.core) // 8 + 1, "little"), dtype=np.uint8)
         return np.unpackbits(raw, bitorder="little").nonzero()[0].tolist()
 
     def exits(self, subset: int) -> list[tuple[list[int], int]]:
         """(classes, next subset) pairs; every class at most once."""
         targets: dict[int, int] = {}
-        members = self.members(subset)
-        self.work(len(members) * (1 + len(self._core) // 2048))
-        for member in members:
-            for number, target in self.nfa.moves[self._core[member]]:
-                targets[number] = targets.get(number, 0) | self._closures[target]
+        words = np.frombuffer(subset.to_bytes(8 * (len(self.core) // 64 + 1), "little"), "<u8")
+        at = words.nonzero()[0]
+        for key in zip(at.tolist(), words[at].tolist(), strict=True):
+            for number, reached in self._words.get(key) or self._word(*key):
+                targets[number] = targets.get(number, 0) | reached
         out = []
-        for numbers, classes in self.split(frozenset(targets)):
-            self.work(len(classes))
+        for numbers, classes in self._split(frozenset(targets)):
             reached = 0
             for number in numbers:
                 reached |= targets[number]
             out.append((classes, reached))
         return out
 
-    def split(self, numbers: frozenset[int]) -> list[tuple[list[int], list[int]]]:
+    def _word(self, at: int, word: int) -> list[tuple[int, int]]:
+        """(set of characters, where it leads) pairs of 64 NFA states. Full words are remembered:
+        they come back, for long counted repeats are all ones."""
+        steps = []
+        left = word
+        while left:
+            low = left & -left
+            left ^= low
+            for number, target in self._moves[self.core[64 * at + low.bit_length() - 1]]:
+                steps.append((number, self._closures[target]))
+        if word.bit_count() < _FULL:
+            return steps
+        targets: dict[int, int] = {}
+        for number, reached in steps:
+            targets[number] = targets.get(number, 0) | reached
+        if len(self._words) * (len(self.core) // 8 + 300) > _MAX_WORD_BYTES:
+            self._words.clear()
+        self._words[at, word] = list(targets.items())
+        return self._words[at, word]
+
+    def _split(self, numbers: frozenset[int]) -> list[tuple[list[int], list[int]]]:
         """The classes of some sets, grouped by which of the sets they are in."""
         known = self._splits.get(numbers)
         if known is None:
@@ -112,47 +136,49 @@ class _Subsets:
             groups: dict[tuple[int, ...], list[int]] = {}
             for c, held in holders.items():
                 groups.setdefault(tuple(held), []).append(c)
-            self.work(len(holders))
+            if len(self._splits) > _MAX_SPLITS:
+                self._splits.clear()
             known = self._splits[numbers] = [(list(k), v) for k, v in groups.items()]
         return known
 
+    def determinize(self) -> DFA:
+        """The whole automaton.
 
-def trim(dfa: DFA) -> DFA:
-    """Keep the states from which a final one can be reached.
-
-    Raises:
-        ConstraintError: there are none, the start included.
-    """
-    sources: list[list[int]] = [[] for _ in dfa.rows]
-    for q, row in enumerate(dfa.rows):
-        for target in set(row.values()):
-            sources[target].append(q)
-    live = set(dfa.final)
-    stack = list(live)
-    while stack:
-        for q in sources[stack.pop()]:
-            if q not in live:
-                live.add(q)
-                stack.append(q)
-    if 0 not in live:
-        raise ConstraintError("regex: no text at all matches it; look for an empty class")
-    return renumber(dfa, {q: q for q in live})
+        Raises:
+            TooLarge: too many states or too much work.
+        """
+        number = {self.start: 0}
+        rows: list[dict[int, int]] = []
+        queue = [self.start]
+        self._left = MAX_STEPS
+        for subset in queue:
+            row: dict[int, int] = {}
+            self._work(subset.bit_count() * (1 + len(self.core) // 2048))
+            for classes, reached in self.exits(subset):
+                self._work(len(classes))
+                if reached not in number:
+                    if len(queue) >= MAX_STATES:
+                        raise TooLarge(f"regex: its automaton has over {MAX_STATES:,} states")
+                    number[reached] = len(queue)
+                    queue.append(reached)
+                row.update(dict.fromkeys(classes, number[reached]))
+            rows.append(row)
+        return DFA(self.alphabet, rows, [i for i, s in enumerate(queue) if s & self.end])
 
 
 def renumber(dfa: DFA, block: dict[int, int]) -> DFA:
-    """Merge states: ``block`` maps each state that stays to its representative. The new
-    numbers follow breadth first from the start, which is 0."""
+    """Merge states: ``block`` maps each state to its representative. The new numbers follow
+    breadth first from the start, which is 0."""
     number = {block[0]: 0}
     order = [block[0]]
     rows = []
     for q in order:
         row = {}
         for c, target in sorted(dfa.rows[q].items()):
-            if target in block:
-                to = block[target]
-                if to not in number:
-                    number[to] = len(order)
-                    order.append(to)
-                row[c] = number[to]
+            to = block[target]
+            if to not in number:
+                number[to] = len(order)
+                order.append(to)
+            row[c] = number[to]
         rows.append(row)
     return DFA(dfa.alphabet, rows, [i for i, q in enumerate(order) if q in dfa.final])

@@ -12,7 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sglnb.runtime.constraints.charset import CharSet, size
+from sglnb.runtime.constraints.charset import CharSet, runs, size
+from sglnb.runtime.constraints.shortest import Back
 
 _DENSE_ENTRIES = 4_000_000
 
@@ -99,6 +100,16 @@ class Alphabet:
         out[touched[touched >= 0]] = True
         return out
 
+    def overlaps(self, lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+        """Whether each class has a code point in each of the ranges, bool (classes, ranges)."""
+        out = np.zeros((len(self), len(lows)), dtype=bool)
+        first = np.searchsorted(self._starts, lows, side="right") - 1
+        count = np.searchsorted(self._starts, highs, side="right") - first
+        touched = self._class[runs(first, count)]
+        which = np.repeat(np.arange(len(lows)), count)
+        out[touched[touched >= 0], which[touched >= 0]] = True
+        return out
+
     @cached_property
     def single(self) -> list[str | None]:
         """The character of each class that has only one."""
@@ -113,6 +124,9 @@ class DFA:
         rows: for each state, next state by class.
         final: the states where a text may end.
     """
+
+    complete = True
+    """Whether all of it is there; :class:`.lazy.LazyDFA` makes states on demand."""
 
     def __init__(self, alphabet: Alphabet, rows: list[dict[int, int]], final: Iterable[int]):
         self.alphabet = alphabet
@@ -150,6 +164,27 @@ class DFA:
         known, target = self._sparse
         table[known] = target
         return table
+
+    def parts(self, state: int) -> list[int]:
+        """States whose texts are together those of ``state``, and which may be easier."""
+        return [state]
+
+    def nodes(self, state: int) -> list[int]:
+        """The nodes of :meth:`backwards` that are ``state``."""
+        return [state]
+
+    def backwards(self) -> Back:
+        """The automaton, for the shortest ways to its ends."""
+        into: list[list[tuple[int, int | None]]] = [[] for _ in self.rows]
+        for state, row in enumerate(self.rows):
+            for char_class, target in row.items():
+                into[target].append((state, char_class))
+        return Back(into, list(self.final), [[c] for c in range(len(self.alphabet))])
+
+    @property
+    def seen(self) -> Iterable[int]:
+        """The states that were made so far: all."""
+        return range(len(self))
 
     def only_exit(self, state: int) -> tuple[str, int] | None:
         """The one way on from ``state``: (character, next state). None if there is a choice;

@@ -18,10 +18,9 @@ import numpy as np
 
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.masks import Landing, TokenMasks
+from sglnb.runtime.constraints.shortest import FAR, shortest_ways
 from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 
-FAR = 1 << 30
-"""No end is known."""
 MAX_PLACES = 5_000
 """Places that are followed in a vocabulary that lacks some bytes, at most."""
 MAX_WORK = 50_000_000
@@ -59,39 +58,16 @@ class Bounds(Distances):
     def __init__(self, dfa: DFA, vocabulary: Vocabulary):
         self._dfa, self._vocabulary = dfa, vocabulary
         self._chars = _cheap_characters(dfa, vocabulary)
-        self._next: list[tuple[str, int] | None] = [None] * len(dfa)
-        self._alone: list[tuple[int, ...]] = [()] * len(dfa)
-        self._length = self._settle()
-        self._known = np.full(len(dfa), -1, dtype=np.int64)
-        self._tokens: dict[int, tuple[int, ...]] = {}
-        self._spans = [utf8_span(tail) if tail else None for tail in vocabulary.tails]
+        alone = [len(tokens) for _, tokens in self._chars]
+        self._ways = shortest_ways(dfa.backwards(), alone)
+        self._known: dict[int, int] = {}
+        self._of_nodes: dict[int, int] = {}
         self._begun: dict[Place, int] = {}
-
-    def _settle(self) -> list[int]:
-        """Tokens of each state's way, one character after the other; fills ``_next``."""
-        before: list[list[tuple[int, int]]] = [[] for _ in self._dfa.rows]
-        for state, row in enumerate(self._dfa.rows):
-            for char_class, target in row.items():
-                before[target].append((state, char_class))
-        length = [FAR] * len(self._dfa)
-        heap = [(0, state) for state in sorted(self._dfa.final)]
-        for _, state in heap:
-            length[state] = 0
-        while heap:
-            spent, state = heapq.heappop(heap)
-            if spent > length[state]:
-                continue
-            for source, char_class in before[state]:
-                char, alone = self._chars[char_class]
-                if spent + len(alone) < length[source]:
-                    length[source] = spent + len(alone)
-                    self._next[source], self._alone[source] = (char, state), alone
-                    heapq.heappush(heap, (length[source], source))
-        return length
 
     @property
     def farthest(self) -> int:
-        return max(self._length) + 3  # up to three bytes may be missing of a begun character
+        known = (n for n in self._ways.length if n < FAR)
+        return max(known, default=0) + 3  # up to three bytes may be missing of a begun character
 
     def of(self, state: int, begun: bytes) -> int:
         if not begun:
@@ -102,9 +78,9 @@ class Bounds(Distances):
         return known
 
     def of_landing(self, landing: Landing) -> np.ndarray:
-        for state in np.unique(landing.states).tolist():
-            self._of_state(state)
-        out = self._known[landing.states]
+        distinct, index = np.unique(landing.states, return_inverse=True)
+        known = [self._of_state(state) for state in distinct.tolist()]
+        out = np.array(known, dtype=np.int64)[index.reshape(-1)]
         tails = landing.tails
         partial = np.flatnonzero(tails.astype(bool))
         for at, state, tail in zip(
@@ -122,50 +98,40 @@ class Bounds(Distances):
         return span.missing + min(map(self._of_state, targets), default=FAR)
 
     def _of_state(self, state: int) -> int:
-        if self._known[state] < 0:
-            way = [state]
-            while self._known[way[-1]] < 0 and self._next[way[-1]] is not None:
-                way.append(self._next[way[-1]][1])
-            for at in reversed(way):
-                if self._known[at] < 0:
-                    self._known[at], self._tokens[at] = self._best(at)
-        return int(self._known[state])
+        known = self._known.get(state)
+        if known is None:
+            known = self._known[state] = min(map(self._of_node, self._dfa.nodes(state)))
+        return known
 
-    def _best(self, state: int) -> tuple[int, tuple[int, ...]]:
-        """Tokens from ``state`` whose way is known behind it, and the first of them."""
-        if self._next[state] is None:
-            return 0, ()
-        v = self._vocabulary
-        after = self._next[state][1]
-        alone = self._alone[state]
-        best = len(alone) + int(self._known[after]), alone
-        node, at = 0, state
-        while (step := self._next[at]) is not None:
-            node = v.child(node, step[0])
-            if node is None:
+    def _of_node(self, node: int) -> int:
+        known, step = self._of_nodes, self._ways.step
+        way, at = [], node
+        while at not in known:
+            way.append(at)
+            if step[at] is None:
                 break
+            at = step[at][1]
+        for at in reversed(way):
+            known[at] = self._fewest(at)
+        return known[node]
+
+    def _fewest(self, node: int) -> int:
+        """Tokens from ``node``, where those behind it on its way are known."""
+        if self._ways.step[node] is None:
+            return 0
+        v, best = self._vocabulary, FAR
+        trie, at, first = 0, node, True
+        while (step := self._ways.step[at]) is not None:
+            char, alone = self._chars[step[0]]
             at = step[1]
-            if v.n_tokens[node]:
-                cost = 1 + int(self._known[at])
-                if cost <= best[0]:
-                    best = cost, (int(v.tokens[v.first_token[node]]),)
+            if first:
+                best, first = len(alone) + self._of_nodes[at], False
+            trie = v.child(trie, char)
+            if trie is None:
+                break
+            if v.n_tokens[trie]:
+                best = min(best, 1 + self._of_nodes[at])
         return best
-
-    def way(self, state: int) -> list[int]:
-        """The tokens of the way from ``state``."""
-        self._of_state(state)
-        out: list[int] = []
-        while self._tokens[state]:
-            first = self._tokens[state]
-            out += first
-            spelled = b"".join(map(self._bytes, first)).decode()
-            for _ in spelled:
-                state = self._next[state][1]
-        return out
-
-    def _bytes(self, token: int) -> bytes:
-        cut = self._vocabulary.cuts[token]
-        return cut.lead + cut.chars.encode() + cut.tail
 
 
 class Best(Bounds):
@@ -187,9 +153,8 @@ class Best(Bounds):
             i for i, lead in enumerate(vocabulary.leads) if lead and _goes_on(vocabulary, i)
         ]
         edges, begun = self._follow()
-        self._known[:] = FAR
-        for state, tokens in _distances(edges, dfa.final).items():
-            self._known[state] = tokens
+        self._known = dict.fromkeys(range(len(dfa)), FAR)
+        self._known.update(_distances(edges, dfa.final))
         for source, target, cost in begun:
             edges.setdefault(target, []).append((source, cost))
         self.least = _distances(edges, dfa.final).get(0, FAR)

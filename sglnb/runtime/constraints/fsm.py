@@ -29,7 +29,7 @@ class FSMConstraint(Constraint):
         self.kind = kind
         self.source = source
         self.dfa = dfa
-        self.n_states = len(dfa)
+        self.n_states = len(dfa) if dfa.complete else None
         self.compile_ms = 0.0
         self.vocabulary = vocabulary
         self.masks = TokenMasks(vocabulary, dfa)
@@ -54,7 +54,7 @@ class FSMConstraint(Constraint):
         return cursor.is_final
 
     def graph(self) -> Graphs:
-        return self._graphs
+        return self._graphs if self.dfa.complete else draw(self.dfa)
 
     @cached_property
     def _graphs(self) -> Graphs:
@@ -132,7 +132,7 @@ class FSMConstraint(Constraint):
 
     @cached_property
     def _best(self) -> Best | None:
-        if isinstance(self._distances, Spelled):
+        if isinstance(self._distances, Spelled) or not self.dfa.complete:
             return None
         try:
             return Best(self.dfa, self.vocabulary, self.masks)

@@ -21,6 +21,7 @@ from sglnb.runtime.constraints.charset import (
 from sglnb.runtime.constraints.dfa import DFA
 
 _MAX_LABEL = 40
+_MAX_SEEN = 2_000
 
 
 class Node(NamedTuple):
@@ -54,7 +55,8 @@ class Graph(NamedTuple):
 
 
 class Graphs(NamedTuple):
-    """The same automaton twice."""
+    """The same automaton twice. Of one that makes its states as texts reach them
+    (``Constraint.n_states`` is None) it is the part that was made so far."""
 
     plain: Graph
     compressed: Graph
@@ -75,10 +77,11 @@ def to_record(graph: Graph) -> dict[str, list[list[Any]]]:
 
 def draw(dfa: DFA) -> Graphs:
     """Both graphs of ``dfa``."""
-    nodes = [Node(q, q in dfa.final) for q in range(len(dfa))]
-    edges = [edge for q in range(len(dfa)) for edge in _edges(dfa, q)]
-    plain = Graph(nodes, edges)
-    return Graphs(plain, _compress(dfa, plain))
+    seen = list(dfa.seen)[:_MAX_SEEN] if not dfa.complete else range(len(dfa))
+    edges = [edge for q in seen for edge in _edges(dfa, q)]
+    drawn = sorted({*seen, *(edge.target for edge in edges)})
+    plain = Graph([Node(q, q in dfa.final) for q in drawn], edges)
+    return Graphs(plain, _compress(dfa, plain, set(seen)))
 
 
 def _edges(dfa: DFA, q: int) -> list[Edge]:
@@ -95,7 +98,7 @@ def _edges(dfa: DFA, q: int) -> list[Edge]:
     return out
 
 
-def _compress(dfa: DFA, plain: Graph) -> Graph:
+def _compress(dfa: DFA, plain: Graph, seen: set[int]) -> Graph:
     """Draw chains as one edge. A chain's first state stays where paths meet in it or where
     a set of characters leads to it, so that its text is drawn once."""
     into: dict[int, list[Edge]] = {}
@@ -103,7 +106,7 @@ def _compress(dfa: DFA, plain: Graph) -> Graph:
         into.setdefault(edge.target, []).append(edge)
     inner = {
         q
-        for q in range(1, len(dfa))
+        for q in seen - {0}
         if dfa.only_exit(q) and len(into[q]) == 1 and into[q][0].text is not None
     }
     edges = []

@@ -15,13 +15,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sglnb.runtime.constraints.base import Mask
+from sglnb.runtime.constraints.charset import runs
 from sglnb.runtime.constraints.dfa import DFA
-from sglnb.runtime.constraints.vocabulary import Vocabulary, ranges, utf8_span
+from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 
 _MAX_CACHE_BYTES = 64 << 20
 
 _DENSE = 6
 """A node more in a list of children costs as much as this many in a flat array."""
+
+_WIDE = 500
+"""New states for one mask that are too many."""
 
 
 class Landing(NamedTuple):
@@ -42,14 +46,9 @@ class TokenMasks:
         self._vocabulary = vocabulary
         self._dfa = dfa
         self._node_class = dfa.alphabet.classify(vocabulary.chars)[vocabulary.node_char]
-        spans = [utf8_span(tail) for tail in vocabulary.tails[1:]]
-        none = np.zeros(len(dfa.alphabet), dtype=bool)
-        overlaps = [
-            none if s is None else dfa.alphabet.overlapping(s.lo, s.hi) for s in (None, *spans)
-        ]
-        self._tail_classes = np.array(overlaps, dtype=np.float32).T
         self._masks: dict[tuple[int, bytes], Mask] = {}
         self._shared: dict[bytes, np.ndarray] = {}
+        self._in_parts = False
         self.live: set[tuple[int, bytes]] | None = None
         """The states from which tokens can reach an end; None: all of them."""
 
@@ -64,6 +63,12 @@ class TokenMasks:
             self._masks[key] = mask
         return mask
 
+    @cached_property
+    def _tail_classes(self) -> np.ndarray:
+        """Whether each begun character may become one of each class, (classes, tails)."""
+        lows, highs = self._vocabulary.tail_spans
+        return self._dfa.alphabet.overlaps(lows, highs).astype(np.float32)
+
     @property
     def nbytes(self) -> int:
         """Memory that the masks take. Equal masks are stored once."""
@@ -75,10 +80,22 @@ class TokenMasks:
         return 4 * -(-self._vocabulary.size // 32)
 
     def _compute(self, state: int, pending: bytes) -> Mask:
-        legal = self.nothing()
+        parts = self.parts(state)
+        if len(parts) > 1:
+            words = np.bitwise_or.reduce([self(part, pending).words for part in parts])
+            legal = np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool)
+            return self.pack(legal, ends=False)
+        legal, made = self.nothing(), len(self._dfa)
         for landing in self.landings(state, pending):
             legal[self._only_live(landing)] = True
+        self._in_parts |= len(self._dfa) - made > _WIDE
         return self.pack(legal, ends=self.is_end(state, pending))
+
+    def parts(self, state: int) -> list[int]:
+        """States that together allow what ``state`` does. More than one where an automaton that
+        makes its states on demand made too many for one mask: then the masks of the NFA's states
+        are computed, once each, and put together."""
+        return self._dfa.parts(state) if self._in_parts and self.live is None else [state]
 
     def is_end(self, state: int, pending: bytes) -> bool:
         """Whether a text may end there."""
@@ -169,7 +186,7 @@ class TokenMasks:
         count = v.n_children[nodes]
         here, there, end = v.level_bounds(int(nodes[0]))
         if _DENSE * int(count.sum()) < end - there:
-            below = ranges(v.first_child[nodes], count)
+            below = runs(v.first_child[nodes], count)
             alive, reached = _alive(
                 self._dfa.step(np.repeat(states, count), self._node_class[below])
             )
@@ -184,9 +201,9 @@ class TokenMasks:
         """The legal tokens that end exactly at ``nodes``, or inside a character after them."""
         v = self._vocabulary
         if _DENSE * len(nodes) < v.n_nodes:
-            which = ranges(v.first_token[nodes], v.n_tokens[nodes])
+            which = runs(v.first_token[nodes], v.n_tokens[nodes])
             reached = np.repeat(states, v.n_tokens[nodes])
-            parts = ranges(v.first_part[nodes], v.n_parts[nodes])
+            parts = runs(v.first_part[nodes], v.n_parts[nodes])
             begun = np.repeat(states, v.n_parts[nodes])
         else:
             state_of = np.full(v.n_nodes, -1, dtype=np.int32)

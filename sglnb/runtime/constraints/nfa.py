@@ -58,6 +58,23 @@ class NFA:
         assert isinstance(node, Repeat), node
         return self._repeat(node, start)
 
+    def live(self) -> set[int]:
+        """The states from which the end can be reached."""
+        before: list[list[int]] = [[] for _ in self.moves]
+        for q, (empty, moves) in enumerate(zip(self.empty, self.moves, strict=True)):
+            for target in empty:
+                before[target].append(q)
+            for number, target in moves:
+                if self.sets[number]:
+                    before[target].append(q)
+        live, stack = {self.end}, [self.end]
+        while stack:
+            for q in before[stack.pop()]:
+                if q not in live:
+                    live.add(q)
+                    stack.append(q)
+        return live
+
     def _repeat(self, node: Repeat, start: int) -> int:
         for _ in range(node.low):
             start = self._add(node.body, start)

@@ -69,6 +69,9 @@ class Anchor:
 Node = Chars | Concat | Union | Repeat | Anchor
 EMPTY = Concat(())
 
+MAX_LENGTH = 100_000
+"""Characters of a regex, at most; parsing that many takes half a second."""
+
 _CATEGORIES = {
     "CATEGORY_DIGIT": r"\d",
     "CATEGORY_NOT_DIGIT": r"\D",
@@ -117,6 +120,11 @@ def parse_regex(source: str) -> Node:
     Raises:
         ConstraintError: not a regex, or it uses what no finite automaton can do.
     """
+    if len(source) > MAX_LENGTH:
+        raise ConstraintError(
+            f"regex: too large: {len(source):,} characters, more than {MAX_LENGTH:,}; shorten it, "
+            "or use choices for a long list"
+        )
     with _told(source) as properties:
         tree = parser.parse(properties.source)
         lowering = _Lowering(source, properties, tree.state.flags)

@@ -167,6 +167,14 @@ class Vocabulary:
         return np.concatenate([np.full(len(self.leads), -1, dtype=np.int32), before])
 
     @cached_property
+    def tail_spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and the highest code point that each tail may become; the empty one: none."""
+        spans = [utf8_span(tail) for tail in self.tails[1:]]
+        lows = [0, *(0 if span is None else span.lo for span in spans)]
+        highs = [-1, *(-1 if span is None else span.hi for span in spans)]
+        return np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64)
+
+    @cached_property
     def token_node(self) -> np.ndarray:
         """The node of each of ``tokens``."""
         return np.repeat(np.arange(self.n_nodes, dtype=np.int32), self.n_tokens)
@@ -222,13 +230,6 @@ def _by_node(
     order = np.argsort(node[chosen], kind="stable")
     count = np.bincount(node[chosen], minlength=n_nodes)
     return ids[chosen][order], (np.cumsum(count) - count).astype(np.int32), count.astype(np.int32)
-
-
-def ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """``first[0], first[0]+1, ..`` (``count[0]`` of them), then the same for each other."""
-    ends = np.cumsum(count)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(first - (ends - count), count)
 
 
 def _byte_twins(tokenizer: Tokenizer, table: list[bytes | None]) -> list[int]:

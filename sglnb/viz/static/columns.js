@@ -6,13 +6,17 @@ import { countOf, groupDigits, oneLine, rowLabel, secondsText } from "./layout.j
 /** How high `tokens` stand: a decoded token is 1, a prompt grows by its logarithm. */
 const heightOf = (tokens) => (tokens <= 1 ? tokens : 1 + Math.log2(tokens) / 2);
 
-/** One column a step; if they are more than `limit`, one for 2, 4, 8, ... steps. */
-export function stepColumns(schedule, limit) {
+/** One column a step; if they are more than `limit`, one for 2, 4, 8, ... steps. `before` are columns
+ * of the same schedule when it had fewer steps: those that were full then are taken over. */
+export function stepColumns(schedule, limit, before = []) {
   const { steps } = schedule;
   let size = 1;
   while (steps.length > limit * size) size *= 2;
   const columns = [];
-  for (let i = 0; i < steps.length; i += size) columns.push(columnOf(schedule, i, steps.slice(i, i + size)));
+  for (let i = 0; i < steps.length; i += size) {
+    const old = before[columns.length];
+    columns.push(old?.first === i && old.size === size ? old : columnOf(schedule, i, steps.slice(i, i + size)));
+  }
   return columns;
 }
 

@@ -7,7 +7,7 @@ const PROGRAM_START = -1;
 
 export function initialProgram() {
   return {
-    nodes: [], more: 0, fills: [], now: table(), rids: table(), forking: table(), branch: table(),
+    nodes: [], more: 0, fills: [], now: table(), rids: table(), forking: table(), forked: table(), branch: table(),
     over: false,
   };
 }
@@ -106,6 +106,7 @@ const PROGRAM_STEPS = {
     const node = nodeReached(view, event);
     if (event.what === "fork") {
       view.forking[event.state] = node.id;
+      view.forked[event.state] = node.id;
       return;
     }
     if (event.state in view.now) closeFill(view.fills[view.now[event.state]], "");
@@ -117,6 +118,11 @@ const PROGRAM_STEPS = {
     });
   },
   request_arrived(view, event) {
+    if (event.purpose === "prefill" && event.state in view.forked) {
+      // What the branches share is computed before they ask for it.
+      const spans = constantSpans(view.nodes, view.forked[event.state], event.pieces);
+      view.rids[event.rid] = { fill: null, purpose: "prefill", spans };
+    }
     const at = view.now[event.state];
     if (at === undefined || (event.purpose !== "gen" && event.purpose !== "select")) return;
     const fill = view.fills[at];
@@ -134,7 +140,7 @@ const PROGRAM_STEPS = {
     const request = view.rids[event.rid];
     if (!request) return;
     const fill = view.fills[request.fill];
-    if (fill.rid === event.rid && fill.cached === null) fill.cached = Math.min(event.cached, fill.prompt);
+    if (fill?.rid === event.rid && fill.cached === null) fill.cached = Math.min(event.cached, fill.prompt);
     for (const [key, start, end, exact] of request.spans) {
       const node = view.nodes[key];
       if (node.cached === null && (exact || event.cached >= end)) {
@@ -145,7 +151,7 @@ const PROGRAM_STEPS = {
   },
   tokens(view, event) {
     const request = view.rids[event.rid];
-    if (!request) return;
+    if (!request || request.fill === null) return;
     const fill = view.fills[request.fill];
     if (fill.status === "waiting") fill.status = "running";
     if (request.purpose !== "gen" || fill.rid !== event.rid) return;
@@ -156,6 +162,7 @@ const PROGRAM_STEPS = {
     const request = view.rids[event.rid];
     if (!request) return;
     delete view.rids[event.rid];
+    if (request.fill === null) return;
     const fill = view.fills[request.fill];
     fill.open -= 1;
     if (failure(event.error)) {

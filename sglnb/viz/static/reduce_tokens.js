@@ -16,7 +16,7 @@ function tokenRow(view, key) {
       state: key, label: "", parent: null, index: 0,
       tokens: [], shared: 0, shown: 0, cached: 0, aligned: false,
       forked: false, rid: "", name: "", status: "", error: "", ended: false,
-      picks: [], variables: [], scoring: table(),
+      picks: [], variables: [], scoring: table(), back: 0,
     };
     view.rows[key] = row;
     view.order.push(key);
@@ -100,6 +100,10 @@ function findWinner(group, event) {
   return null;
 }
 
+function andItsGhosts({ ghosts = [], ...token }) {
+  return [...ghosts, token];
+}
+
 const itemAt = (items, i) => items?.[i] ?? null;
 
 export const TOKEN_STEPS = {
@@ -143,6 +147,7 @@ export const TOKEN_STEPS = {
     const row = tokenRow(view, key);
     view.requests[event.rid] = {
       row: key, name: event.name, purpose: event.purpose, prompt: event.ids.length, done: false,
+      last: event.t,
     };
     if (event.purpose === "select") scoreChoice(view, row, event);
     else if (event.purpose === "prefill") warmRow(view, row, event);
@@ -175,16 +180,21 @@ export const TOKEN_STEPS = {
     if (!request || request.purpose !== "gen") return;
     const row = view.rows[request.row];
     if (row.rid !== event.rid) return;
-    if (event.replaced) row.tokens.splice(-event.replaced);
+    const ghosts = event.replaced ? row.tokens.splice(-event.replaced) : [];
+    row.back += ghosts.length;
     const states = [event.fsm_before, ...(event.fsm_after ?? [])];
     event.ids.forEach((id, i) => {
-      row.tokens.push({
+      const record = {
         id, piece: event.pieces[i], kind: event.how, name: request.name,
-        rid: event.rid, t: event.t, logprob: itemAt(event.logprobs, i),
+        rid: event.rid, t: event.t, wait: event.t - request.last,
+        logprob: itemAt(event.logprobs, i), entropy: itemAt(event.entropy, i),
         top: itemAt(event.top, i) ?? [], allowed: itemAt(event.allowed, i),
         mass: itemAt(event.mass, i), fsm: itemAt(states, i), fsm_to: itemAt(states, i + 1),
-      });
+      };
+      if (ghosts.length && i === 0) record.ghosts = ghosts.flatMap(andItsGhosts);
+      row.tokens.push(record);
     });
+    request.last = event.t;
     row.shown = row.tokens.length;
   },
   request_finished(view, event) {

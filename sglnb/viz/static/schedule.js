@@ -27,9 +27,10 @@ export function makeSchedulePane(hooks) {
   const id = `sglnb-${(instances += 1)}-${Math.random().toString(36).slice(2, 8)}`;
   const layer = makeSvg("g");
   const cursor = makeSvg("rect", { class: "cursor", visibility: "hidden" });
+  const lit = makeSvg("path", { class: "look lit" });
   const ticks = makeSvg("g");
   const svg = makeSvg("svg", { class: "steps", "aria-hidden": "true" },
-    makeSvg("defs", {}, ...patterns(id)), layer, cursor, ticks);
+    makeSvg("defs", {}, ...patterns(id)), layer, lit, cursor, ticks);
   const root = make("div", { class: "schedule", tabindex: "0", role: "slider", "aria-label": "steps of the engine",
     "aria-orientation": "horizontal", "aria-valuemin": 1 }, svg);
   const paths = new Map();
@@ -37,6 +38,7 @@ export function makeSchedulePane(hooks) {
   let view = null;
   let columns = [];
   let plan = { step: WIDEST, scale: UNIT };
+  let drawn = { steps: null, n: 0, width: 0 };
   let at = null;
 
   function choose(index) {
@@ -69,25 +71,40 @@ export function makeSchedulePane(hooks) {
   });
 
   function paint(lights) {
-    const { schedule } = view;
+    const { steps } = view.schedule;
     const width = Math.max(200, (root.clientWidth || 640) - 2);
+    if (steps !== drawn.steps || steps.length !== drawn.n || width !== drawn.width) {
+      if (steps !== drawn.steps || steps.length < drawn.n) columns = [];
+      drawn = { steps, n: steps.length, width };
+      paintSteps(width);
+    }
+    paintLights(lights);
+  }
+
+  function paintSteps(width) {
+    const { schedule } = view;
     const room = width - 2 * SIDE;
-    columns = stepColumns(schedule, Math.floor(room / NARROWEST));
+    columns = stepColumns(schedule, Math.floor(room / NARROWEST), columns);
     const step = Math.max(NARROWEST, Math.min(WIDEST, room / Math.max(1, columns.length)));
     const top = columns.reduce((most, column) => Math.max(most, column.top), 0);
     const waits = columns.reduce((most, column) => Math.max(most, column.waiting), 0);
-    plan = { step, scale: Math.min(UNIT, PLOT / Math.max(1, top)) };
     const base = ABOVE + PLOT;
     const floor = base + (waits ? BELOW : 4);
+    plan = { step, scale: Math.min(UNIT, PLOT / Math.max(1, top)), base, floor };
     setAttr(svg, "width", width);
     setAttr(svg, "height", floor + 16);
-    const looks = looksOf(schedule, columns, plan, base, waits, lights);
+    const looks = looksOf(schedule, columns, plan, waits);
     keyed(layer, paths, looks, (look) => look.key, () => makeSvg("path"), (path, look) => {
       setAttr(path, "class", look.name);
       setAttr(path, "d", look.d);
       setAttr(path, "fill", look.fill ? `url(#${id}-${look.fill})` : null);
     });
     drawTicks(floor);
+  }
+
+  function paintLights(lights) {
+    const { step, floor } = plan;
+    setAttr(lit, "d", lights.columns || lights.rids.size > 2 ? "" : litPath(columns, plan, lights.rids));
     const chosen = lights.columns
       ? columns.findIndex(({ first, size }) => first + size > lights.columns.first) : -1;
     setAttr(cursor, "visibility", chosen < 0 ? "hidden" : null);
@@ -138,28 +155,43 @@ export function makeSchedulePane(hooks) {
   };
 }
 
-const LOOK_ORDER = ["write", "read", "cached", "waiting", "queue", "axis", "pool", "hit", "retracted", "lit"];
+const LOOK_ORDER = ["write", "read", "cached", "waiting", "queue", "axis", "pool", "hit", "retracted"];
+
+/** A box in column `i` that stands on `y`. */
+function stepBox(i, y, height, step) {
+  const w = (step - (step >= 5 ? 1 : 0)).toFixed(1);
+  const h = Math.max(0.75, height - (height > 3 ? 1 : 0)).toFixed(1);
+  return `M${(SIDE + i * step).toFixed(1)} ${(y - h).toFixed(1)}h${w}v${h}h-${w}z`;
+}
+
+/** The outlines of the requests `rids`. */
+function litPath(columns, { step, scale, base }, rids) {
+  let path = "";
+  if (rids.size) columns.forEach(({ bands }, i) => {
+    let y = base;
+    for (const [rid, cached, read, wrote] of bands) {
+      for (const height of [wrote, read, cached]) {
+        if (height > 0 && rids.has(rid)) path += stepBox(i, y, height * scale, step);
+        y -= height * scale;
+      }
+    }
+  });
+  return path;
+}
 
 /** The picture's parts: `{ key, name, d, fill, kind }`, one for each look. */
-function looksOf(schedule, columns, { step, scale }, base, waits, lights) {
-  const gap = step >= 5 ? 1 : 0;
+function looksOf(schedule, columns, { step, scale, base }, waits) {
   const texts = new Map();
   const add = (key, text) => texts.set(key, (texts.get(key) ?? "") + text);
-  const box = (i, y, height) => {
-    const w = (step - gap).toFixed(1);
-    const h = Math.max(0.75, height - (height > 3 ? 1 : 0)).toFixed(1);
-    return `M${(SIDE + i * step).toFixed(1)} ${(y - h).toFixed(1)}h${w}v${h}h-${w}z`;
-  };
+  const box = (i, y, height) => stepBox(i, y, height, step);
   columns.forEach((column, i) => {
     let y = base;
     for (const [rid, cached, read, wrote] of column.bands) {
       const look = rid ? schedule.requests[rid].at % (2 * HUES) : -1;
-      const lit = !lights.columns && lights.rids.size < 3 && lights.rids.has(rid);
       for (const [kind, height] of [["write", wrote], ["read", read], ["cached", cached]]) {
         if (!(height > 0)) continue;
         const text = box(i, y, height * scale);
         add(kind === "cached" ? "cached" : `${kind} ${look}`, text);
-        if (lit) add("lit", text);
         y -= height * scale;
       }
     }

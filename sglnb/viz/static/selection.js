@@ -6,7 +6,7 @@ import { pathTo } from "./layout.js";
 import { make } from "./dom.js";
 import { nodeFacts } from "./programrows.js";
 import { nodeTokens } from "./reduce_tree.js";
-import { tokenCard } from "./tokens.js";
+import { tokenCard } from "./tokencard.js";
 import { nodeCard } from "./tree.js";
 
 const MOST_PATHS = 40;
@@ -48,11 +48,10 @@ const LIGHTS = {
   },
   bar(view, { rid, row: key, words }) {
     const bar = view.branches.bars[rid];
-    const made = (token) => token.kind === "sampled" || token.kind === "forced";
     return {
       path: pathTo(view.tree, view.tree.tips[rid]), rows: new Set([key]), rids: new Set([rid]), rid,
       test: (row, pos, token) => row === key
-        && (token.rid === rid || (!made(token) && pos < (bar?.prompt ?? 0))),
+        && (token.rid === rid || (token.rid === undefined && pos < (bar?.prompt ?? 0))),
       card: facts(words.split(" · ")),
     };
   },

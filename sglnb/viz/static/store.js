@@ -1,7 +1,7 @@
 // The events received so far, and the view folded from them up to where the slider stands.
 
 import { initial, reduce } from "./reduce.js";
-import { makeDecoder } from "./wire.js";
+import { makeDecoder, unmerged } from "./wire.js";
 
 const TREE_KINDS = new Set(["cache_snapshot", "node_inserted", "node_split", "node_hit", "node_locked", "node_evicted"]);
 
@@ -10,7 +10,7 @@ export function makeStore() {
   let decode = makeDecoder();
   const store = {
     events: [], lastSeq: -2, behind: false, header: null, level: 0, omitted: 0,
-    cursor: 0, following: true, view: initial(), folded: 0, treeVersion: 0,
+    cursor: 0, following: true, view: initial(), folded: 0, treeVersion: 0, reading: null,
 
     /** A message: its events come right after number `after`, or some were missed. */
     receive({ after, json, header, omitted }) {
@@ -18,6 +18,7 @@ export function makeStore() {
         store.behind = true;
         return;
       }
+      if (store.reading) store.read(Infinity);
       for (const wire of JSON.parse(json)) {
         if (wire.s <= store.lastSeq) continue;
         store.events.push(decode(wire));
@@ -27,13 +28,15 @@ export function makeStore() {
       store.omitted = omitted ?? 0;
     },
 
-    /** The saved copy: taken when it is all there is, or when messages were missed. */
+    /** The saved copy: taken when it is all there is, or when messages were missed. Its events come
+     * as `settle` reads them. Returns whether it is taken. */
     restore(text) {
-      if (!text || (store.events.length && !store.behind)) return;
-      const saved = JSON.parse(text);
+      if (!text || ((store.events.length || store.reading) && !store.behind)) return false;
+      const lines = text.split("\n"); // see SavedLog.text
+      const saved = JSON.parse(`${lines[0]}]}`);
       decode = makeDecoder();
-      store.events = saved.events.map(decode);
-      // Merged events carry their first number: only the copy's end says where it stands.
+      store.events = [];
+      // Merged events carried their first number: only the copy's end says where it stands.
       store.lastSeq = saved.last;
       store.behind = false;
       store.level = saved.level;
@@ -41,10 +44,23 @@ export function makeStore() {
       store.header = saved.level > 1 ? saved.header : null;
       store.view = initial();
       store.folded = 0;
+      store.reading = reading(lines.slice(1, -1));
+      return true;
     },
 
-    /** Fold up to the cursor, onward from where the fold stands if possible. */
-    settle() {
+    /** Read on in the saved copy until `deadline` (see performance.now). */
+    read(deadline) {
+      while (store.reading && performance.now() < deadline) {
+        if (store.reading.next().done) store.reading = null;
+      }
+    },
+
+    /** Fold up to the cursor, onward from where the fold stands if possible. It stops after
+     * `milliseconds` and returns whether it came to the end. */
+    settle(milliseconds = Infinity) {
+      const deadline = performance.now() + milliseconds;
+      store.read(deadline);
+      if (store.reading) return false;
       if (store.following) store.cursor = store.events.length;
       store.cursor = Math.min(store.cursor, store.events.length);
       if (store.folded > store.cursor) {
@@ -53,12 +69,27 @@ export function makeStore() {
         store.treeVersion += 1;
       }
       while (store.folded < store.cursor) {
+        if (store.folded % 64 === 0 && performance.now() > deadline) return false;
         const event = store.events[store.folded++];
         reduce(store.view, event);
         if (TREE_KINDS.has(event.kind)) store.treeVersion += 1;
       }
-      return store.view;
+      return true;
     },
   };
+
+  /** Takes in the lines of a saved copy, some events at a time. */
+  function* reading(lines) {
+    let wires = [];
+    for (const line of lines) {
+      wires.push(...JSON.parse(`[${line.replace(/,$/, "")}]`));
+      yield;
+    }
+    wires = unmerged(wires);
+    for (let i = 0; i < wires.length; i++) {
+      store.events.push(decode(wires[i]));
+      if (i % 64 === 0) yield;
+    }
+  }
   return store;
 }

@@ -1,12 +1,18 @@
-// The tokens pane: every state's text, one span a token.
+// The tokens pane: every state's text, one span a token. Of long texts only what is near the window
+// is in the page: see tokenpages.js.
 
 import { make, setAttr, setText, keyed, rove } from "./dom.js";
-import { countOf, groupDigits, oneLine, orderedRows, percentText, rowLabel, visible } from "./layout.js";
+import { countOf, oneLine, orderedRows, rowLabel, visible } from "./layout.js";
+import { createPick } from "./tokencard.js";
+import { MODES } from "./tokenlooks.js";
+import { TokenPages } from "./tokenpages.js";
+import { makeTokenTools } from "./tokentools.js";
 
-const MAX_SPANS = 3000;
-const STEP_SPANS = 500;
-const LONGEST = 400;
-const SPECIAL = /^(<\|[^|]*\|>|<\/?s>|<(bos|eos|pad|unk)>)$/;
+export const WHOLE = 2000; // so many tokens are drawn in any case
+const NEAR = 500; // pixels beyond the window that are filled,
+const FAR = 1000; // and that may stay so
+const RULED = 40; // characters that are measured
+const TAILS = { length: " ⋯ length limit", abort: " ◼ stopped" };
 
 /** `hooks.select(selection | null)` is told what is pointed at or focused. */
 export function makeTokensPane(hooks) {
@@ -14,8 +20,38 @@ export function makeTokensPane(hooks) {
   const rows = new Map();
   const stop = { current: null };
   const opened = new Set();
-  let spaces = false;
+  const shows = { spaces: false, ghosts: false, mode: "type" };
+  let parts = []; // of the rows in order
+  let total = 0;
+  let repaint = false;
+  let test = null; // which tokens are lit; null: all are
+  const tools = makeTokenTools({
+    mode(mode) {
+      shows.mode = mode;
+      root.classList.toggle("measuring", MODES[mode].of !== undefined);
+      again();
+    },
+    ghosts(on) {
+      shows.ghosts = on;
+      again();
+    },
+    find() {
+      again();
+    },
+    go(row, pos) {
+      const span = reveal(parts.find((part) => part.text.key === row), pos);
+      if (!span) return;
+      span.scrollIntoView({ block: "nearest" });
+      rove(stop, span);
+      hooks.select(selectionOf(span), span);
+    },
+  });
+  const again = () => {
+    repaint = true;
+    hooks.redraw();
+  };
 
+  // -- pointing and keys --
   const spanOf = (event) => event.target.closest?.(".tok");
   const pick = (event) => {
     const span = spanOf(event);
@@ -26,7 +62,9 @@ export function makeTokensPane(hooks) {
   root.addEventListener("focusin", (event) => {
     pick(event);
     const span = spanOf(event);
-    if (span) rove(stop, span);
+    if (!span) return;
+    rove(stop, span);
+    span.sglPages.place(span);
   });
   root.addEventListener("focusout", () => hooks.select(null));
   root.addEventListener("keydown", (event) => {
@@ -35,17 +73,16 @@ export function makeTokensPane(hooks) {
     if (next) {
       event.preventDefault();
       next.focus();
-    } else if (event.key === "Escape") {
-      hooks.select(null);
-    }
+    } else if (event.key === "Escape") hooks.select(null);
   });
   root.addEventListener("click", (event) => {
-    const button = event.target.closest?.("button[data-row]");
-    if (!button) return;
-    const key = button.dataset.row;
+    const fold = event.target.closest?.("button[data-row]");
+    if (!fold) return;
+    const key = fold.dataset.row;
     if (!opened.delete(key)) opened.add(key);
     hooks.redraw();
   });
+  root.addEventListener("scroll", () => fillNear(), { passive: true });
 
   const focused = () => {
     const span = root.contains(document.activeElement) ? document.activeElement : null;
@@ -53,26 +90,50 @@ export function makeTokensPane(hooks) {
   };
 
   function selectionOf(span) {
-    return { kind: "token", row: span.sglRow, pos: span.sglPos, token: span.sglToken,
+    return { kind: "token", row: span.sglPages.key, pos: span.sglPos, token: span.sglToken,
       cached: span.sglCached };
   }
 
+  /** The element of a token, wherever it is. */
+  function reveal(part, pos) {
+    const page = part?.text.pageAt(pos);
+    if (!page) return null;
+    fill(page);
+    return page.spans[pos - page.from];
+  }
+
   function neighbour(span, key) {
-    const all = Array.from(root.querySelectorAll(".tok"));
-    const at = all.indexOf(span);
-    if (key === "ArrowRight") return all[at + 1];
-    if (key === "ArrowLeft") return all[at - 1];
-    if (key === "Home") return all[0];
-    if (key === "End") return all.at(-1);
-    if (key !== "ArrowDown" && key !== "ArrowUp") return null;
-    // The nearest token on the next line in that direction.
+    const texts = parts.filter(({ text }) => text.pages.length);
+    const at = texts.findIndex(({ text }) => text === span.sglPages);
+    const { start, end } = span.sglPages;
+    const first = (part) => part && reveal(part, part.text.start);
+    const last = (part) => part && reveal(part, part.text.end - 1);
+    switch (key) {
+      case "ArrowRight": return span.sglPos + 1 < end ? reveal(texts[at], span.sglPos + 1) : first(texts[at + 1]);
+      case "ArrowLeft": return span.sglPos > start ? reveal(texts[at], span.sglPos - 1) : last(texts[at - 1]);
+      case "Home": return first(texts[0]);
+      case "End": return last(texts.at(-1));
+      case "ArrowDown": return onNextLine(span, 1);
+      case "ArrowUp": return onNextLine(span, -1);
+      case "PageDown": return onNextScreen(span, 1);
+      case "PageUp": return onNextScreen(span, -1);
+      default: return null;
+    }
+  }
+
+  /** The nearest token on the next line up or down. */
+  function onNextLine(span, way) {
+    const pages = parts.flatMap(({ text }) => text.pages);
+    const at = pages.indexOf(span.sglPages.pageAt(span.sglPos));
+    const around = pages.slice(Math.max(0, at - 1), at + 2);
+    around.forEach(fill);
+    const all = around.flatMap((page) => page.spans);
     const here = span.getBoundingClientRect();
-    const down = key === "ArrowDown";
     let best = null;
     let line = null;
-    for (let i = at; i >= 0 && i < all.length; i += down ? 1 : -1) {
+    for (let i = all.indexOf(span); i >= 0 && i < all.length; i += way) {
       const box = all[i].getClientRects()[0];
-      if (!box || (down ? box.top < here.top + 4 : box.top > here.top - 4)) continue;
+      if (!box || (way > 0 ? box.top < here.top + 4 : box.top > here.top - 4)) continue;
       if (line !== null && Math.abs(box.top - line) > 4) break;
       line = box.top;
       const away = Math.abs(box.left - here.left);
@@ -81,50 +142,125 @@ export function makeTokensPane(hooks) {
     return best?.span;
   }
 
+  /** The token in the same place of the window, a window further. */
+  function onNextScreen(span, way) {
+    const here = span.getBoundingClientRect();
+    const before = root.scrollTop;
+    root.scrollTop += way * Math.max(25, root.clientHeight - 50);
+    fillNear();
+    if (root.scrollTop === before) return neighbour(span, way > 0 ? "End" : "Home");
+    let best = null;
+    for (const each of root.querySelectorAll(".tok")) {
+      const box = each.getBoundingClientRect();
+      const away = Math.abs(box.top - here.top) * 1000 + Math.abs(box.left - here.left);
+      if (!best || away < best.away) best = { away, span: each };
+    }
+    return best?.span;
+  }
+
+  // -- what is near --
+  function fill(page) {
+    for (const span of page.owner.fill(page)) light(span);
+  }
+
+  /** Fill the pages near the window and empty those far away. */
+  function fillNear() {
+    const pages = parts.flatMap(({ text }) => text.pages);
+    if (total <= WHOLE) {
+      pages.forEach(fill);
+      return;
+    }
+    if (!root.clientHeight) return; // folded: there is no window
+    const frame = root.getBoundingClientRect();
+    for (let missing = null; missing?.length !== 0; missing.forEach(fill)) {
+      // Once more after each round: pages may take other heights than was thought.
+      missing = [];
+      for (let i = firstBelow(pages, frame.top - NEAR); i < pages.length; i++) {
+        if (pages[i].element.getBoundingClientRect().top > frame.bottom + NEAR) break;
+        if (!pages[i].spans) missing.push(pages[i]);
+      }
+    }
+    const active = stop.current?.isConnected ? stop.current : null;
+    const stays = active?.sglPages.pageAt(active.sglPos);
+    pages.filter((page) => page.spans && page !== stays)
+      .map((page) => ({ page, box: page.element.getBoundingClientRect() }))
+      .filter(({ box }) => box.bottom < frame.top - FAR || box.top > frame.bottom + FAR)
+      .forEach(({ page, box }) => page.owner.empty(page, box.height));
+    if (!active) rove(stop, root.querySelector(".tok"));
+  }
+
+  /** The first page that ends below `y`: pages follow each other. */
+  function firstBelow(pages, y) {
+    let low = 0;
+    let high = pages.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (pages[middle].element.getBoundingClientRect().bottom < y) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  let width = 0;
+  const ruler = make("span", { class: "flow ruler", "aria-hidden": "true", text: "0".repeat(RULED) });
+  root.append(ruler);
+  new ResizeObserver(() => {
+    if (root.clientWidth !== width) {
+      width = root.clientWidth;
+      const character = ruler.getBoundingClientRect().width / RULED;
+      const columns = parts.map(({ text }) => Math.floor(text.flow.clientWidth / character) || 80);
+      parts.forEach(({ text }, i) => text.reflow(columns[i]));
+    }
+    fillNear();
+  }).observe(root);
+  // -- drawing --
   function createRow({ row }) {
+    const flow = make("div", { class: "flow", role: "listbox", "aria-orientation": "horizontal" });
     const part = {
       label: make("div", { class: "row-label" }),
-      flow: make("div", { class: "flow", role: "listbox", "aria-orientation": "horizontal" }),
       fold: make("button", { class: "fold", type: "button", "data-row": row.state }),
-      early: make("span", { class: "early" }),
       tail: make("span", { class: "tail" }),
       picks: make("div", { class: "picks" }),
       error: make("div", { class: "error" }),
-      spans: [], start: 0, pickMap: new Map(),
+      pickMap: new Map(),
     };
-    part.flow.append(part.fold, part.early, part.tail);
-    const body = make("div", { class: "row-body" }, part.flow, part.picks, part.error);
+    part.text = new TokenPages(flow, part.fold, part.tail);
+    const body = make("div", { class: "row-body" }, flow, part.picks, part.error);
     const element = make("div", { class: "row" }, part.label, body);
     element.sgl = part;
     return element;
   }
 
+  /** The first position shown: what a fork shares with its parent is folded. */
+  const startOf = (row) => (opened.has(row.state) ? 0 : Math.min(row.shared, row.shown));
+
   function updateRow(element, { row, depth }, running, runError) {
     const part = element.sgl;
+    total += row.shown - startOf(row);
+    const hits = tools.hits.get(row.state);
+    const state = [row.shown, row.shared, row.cached, row.status, row.ended, row.rid, row.error, row.picks.length,
+      row.label, row.name, depth, running, opened.has(row.state), runError].join();
+    const newest = row.tokens[row.shown - 1];
+    if (!repaint && state === part.state && newest === part.newest && hits === part.hits) return;
+    Object.assign(part, { state, newest, hits });
+    part.rare = tools.rareKinds(row);
     const label = oneLine(rowLabel(row));
     setText(part.label, label);
     setAttr(part.label, "title", label);
-    setAttr(part.flow, "aria-label", `tokens of ${label}`);
+    setAttr(part.text.flow, "aria-label", `tokens of ${label}`);
     element.style.setProperty("--depth", depth);
     const open = opened.has(row.state);
-    const own = open ? 0 : Math.min(row.shared, row.shown);
+    const start = startOf(row);
     setAttr(part.fold, "hidden", row.shared === 0 || row.shown === 0);
     setAttr(part.fold, "aria-expanded", String(open));
     part.fold.classList.toggle("is-cached", !open && row.cached > 0);
     setText(part.fold, open ? "fold" : `⋯ ${countOf(row.shared, "token")} shared`);
-    let start = own;
-    if (row.shown - own > MAX_SPANS) {
-      start = row.shown - MAX_SPANS;
-      start -= start % STEP_SPANS;
-      start = Math.max(start, own);
-    }
-    setText(part.early, start > own ? `⋯ ${countOf(start - own, "earlier token")} ` : "");
-    if (start !== part.start) {
-      part.spans.forEach((span) => span.remove());
-      part.spans = [];
-      part.start = start;
-    }
-    paintRow(part, row, start);
+    part.text.update(row, start, (pos) => ({
+      ...shows, found: hits?.has(pos) ?? false, cached: pos < row.cached,
+      from: pos < row.cached && pos === start && (start === 0 || start !== row.shared),
+      until: pos === row.cached - 1,
+    }), repaint || part.cached !== row.cached);
+    part.cached = row.cached;
     const going = running && !row.ended && row.status === "" && row.rid !== "";
     part.tail.className = `tail${going ? " going" : ""}`;
     setText(part.tail, going ? "▍" : TAILS[row.status] ?? "");
@@ -133,170 +269,43 @@ export function makeTokensPane(hooks) {
       createPick, () => {});
   }
 
-  /** Bring the spans up to date. Records are appended or replaced, so if the array is the same
-   * one and nothing else changed, only its new end needs work. */
-  function paintRow(part, row, start) {
-    const n = Math.max(0, row.shown - start);
-    const { last } = part;
-    const grown = last && last.tokens === row.tokens && last.start === start
-      && last.cached === row.cached && last.spaces === spaces && n >= part.spans.length;
-    while (part.spans.length > n) part.spans.pop().remove();
-    const added = document.createDocumentFragment();
-    for (let j = grown ? part.spans.length : 0; j < n; j++) {
-      let span = part.spans[j];
-      if (!span) {
-        span = make("span", { tabindex: "-1", role: "option" });
-        part.spans.push(span);
-        added.append(span);
-      }
-      paint(span, row, start + j, j === 0 && (start === 0 || start !== row.shared));
-    }
-    if (added.childNodes.length) part.flow.insertBefore(added, part.tail);
-    part.last = { tokens: row.tokens, start, cached: row.cached, spaces };
+  function light(span) {
+    span.classList.toggle("lit", test !== null && test(span.sglPages.key, span.sglPos, span.sglToken));
   }
 
-  function paint(span, row, pos, first) {
-    const token = row.tokens[pos];
-    const cached = pos < row.cached;
-    const edge = cached && first ? 1 : 0;
-    const last = cached && pos === row.cached - 1 ? 2 : 0;
-    const look = edge + last;
-    span.sglRow = row.state;
-    span.sglPos = pos;
-    if (span.sglToken === token && span.sglCached === cached && span.sglLook === look
-      && span.sglSpaces === spaces) return;
-    span.sglToken = token;
-    span.sglCached = cached;
-    span.sglLook = look;
-    span.sglSpaces = spaces;
-    const special = SPECIAL.test(token.piece);
-    span.className = `tok ${token.kind}${cached ? " cached" : ""}${special ? " special" : ""}`
-      + `${edge ? " from" : ""}${last ? " until" : ""}`;
-    if (token.kind === "sampled") {
-      const p = token.logprob === null ? 0.5 : Math.exp(Math.min(0, token.logprob));
-      span.style.setProperty("--p", p.toFixed(3));
-    } else span.style.removeProperty("--p");
-    setText(span, shownText(token.piece, spaces));
-    setAttr(span, "aria-label", tokenLabel(token, cached));
-  }
+  const filled = () => parts.flatMap(({ text }) => text.pages.flatMap((page) => page.spans ?? []));
 
   return {
-    root,
+    root: make("div", {}, tools.root, root),
     draw(view, running) {
       const atEnd = root.scrollHeight - root.scrollTop - root.clientHeight < 12;
       const runError = view.header.error;
       const items = orderedRows(view.tokens).filter(({ row }) =>
         row.shown > 0 || (row.error && row.error !== runError) || row.picks.length || row.rid);
       root.classList.toggle("many", items.length > 1);
+      tools.read(items.map(({ row }) => ({ row, start: startOf(row) })));
+      total = 0;
       keyed(root, rows, items, ({ row }) => row.state, createRow,
         (element, item) => updateRow(element, item, running, runError));
-      if (!stop.current?.isConnected) rove(stop, root.querySelector(".tok"));
+      repaint = false;
+      parts = items.map(({ row }) => rows.get(row.state).sgl);
+      tools.draw(new Set(parts.flatMap((part) => part.rare)), total > WHOLE);
       if (running && atEnd) root.scrollTop = root.scrollHeight;
+      fillNear();
+      if (running && atEnd) root.scrollTop = root.scrollHeight;
+      if (!stop.current?.isConnected) rove(stop, root.querySelector(".tok"));
       return items.length;
     },
     showSpaces(on) {
-      spaces = on;
+      shows.spaces = on;
+      repaint = true;
     },
-    /** Light the tokens for which `test(row, pos, token)` holds; null lights none. */
-    light(test) {
-      if (test === null && !root.classList.contains("lighting")) return;
+    /** Light the tokens for which `wanted(row, pos, token)` holds; null lights none. */
+    light(wanted) {
+      if (wanted === null && test === null) return;
+      test = wanted;
       root.classList.toggle("lighting", test !== null);
-      for (const element of rows.values()) {
-        for (const span of element.sgl.spans) {
-          span.classList.toggle("lit", test !== null && test(span.sglRow, span.sglPos, span.sglToken));
-        }
-      }
+      filled().forEach(light);
     },
   };
-}
-
-const TAILS = { length: " ⋯ length limit", abort: " ◼ stopped" };
-
-function shownText(piece, spaces) {
-  if (piece === "") return "∅";
-  let text = piece.length > LONGEST ? `${Array.from(piece.slice(0, LONGEST)).join("")}…` : piece;
-  text = visible(text);
-  if (!spaces) return text;
-  return text.replaceAll(" ", "·").replaceAll("\n", "⏎\n").replaceAll("\t", "⇥\t");
-}
-
-export const KIND_WORDS = {
-  prompt: "prompt",
-  sampled: "sampled",
-  forced: "forced by the constraint",
-  closing: "written to end in time: max_tokens ran out",
-  retokenized: "other tokens for text that was there",
-  select: "chosen by select",
-};
-
-function tokenLabel(token, cached) {
-  const words = [oneLine(token.piece.slice(0, 60)) || "empty", KIND_WORDS[token.kind]];
-  const p = percentText(token.logprob);
-  if (p) words.push(p);
-  if (cached) words.push("cached");
-  return words.join(", ");
-}
-
-function createPick({ value: { name, text, choices } }) {
-  const best = Math.max(...choices.map(([, score]) => score));
-  const head = make("div", { class: "small", text: `select ${oneLine(name)} · mean logprob of each choice` });
-  return make("div", { class: "pick-group" }, head, ...choices.map(([choice, score]) => {
-    const won = choice === text;
-    return make("div", { class: `pick${won ? " won" : ""}` },
-      make("span", { class: "pick-text", text: oneLine(choice) }),
-      barBox(Math.exp(Math.min(0, score - best))),
-      make("span", { class: "number", text: score.toFixed(2) }),
-      make("span", { class: "why", text: won ? "✓ chosen" : "" }));
-  }));
-}
-
-/** A horizontal bar for a share between 0 and 1. */
-function barBox(share) {
-  const bar = make("span", { class: "share" });
-  bar.style.setProperty("--w", share.toFixed(4));
-  return bar;
-}
-
-/** The card for one token: what it is, how sure the model was, what else it could have been. */
-export function tokenCard({ token, pos, cached }, row) {
-  const rows = [];
-  const head = make("div", { class: "card-head" },
-    make("code", { text: shownText(token.piece, true).trimEnd() || "∅" }),
-    make("span", { class: "small", text: `id ${token.id} · position ${groupDigits(pos)}` }));
-  rows.push(head);
-  const what = [KIND_WORDS[token.kind]];
-  if (token.name) what.push(`for ${oneLine(token.name)}`);
-  rows.push(make("div", { class: `what ${token.kind}`, text: what.join(" ") }));
-  if (cached) rows.push(make("div", { class: "what is-cached", text: "its KV came from the cache" }));
-  if (typeof token.logprob === "number") {
-    rows.push(make("div", { class: "card-line" },
-      make("b", { text: percentText(token.logprob) }),
-      make("span", { class: "small", text: `logprob ${token.logprob.toFixed(3)}` })));
-  } else if (token.kind === "forced") {
-    rows.push(make("div", { class: "small", text: "the only way to go on: the model was not asked" }));
-  }
-  if (typeof token.allowed === "number" && token.kind !== "forced") {
-    let line = `${countOf(token.allowed, "token")} allowed here`;
-    if (typeof token.mass === "number") line += ` · mask kept ${Math.round(100 * token.mass)} % of the probability`;
-    rows.push(make("div", { class: "small", text: line }));
-  }
-  if (token.top?.length) rows.push(alternatives(token));
-  if (token.kind === "select") {
-    const pick = row?.picks[token.pick];
-    if (pick) rows.push(createPick({ value: pick }));
-  }
-  return rows;
-}
-
-function alternatives(token) {
-  return make("div", { class: "alts" }, ...token.top.map(([piece, id, logprob, allowed]) => {
-    const taken = id === token.id;
-    let why = taken ? "✓" : "";
-    if (!taken && !allowed) why = token.fsm === null ? "not allowed" : `not allowed in state ${token.fsm}`;
-    return make("div", { class: `alt${allowed ? "" : " masked"}${taken ? " taken" : ""}` },
-      make("span", { class: "alt-text", text: shownText(piece, true).trimEnd() }),
-      barBox(Math.exp(Math.min(0, logprob ?? -99))),
-      make("span", { class: "number", text: percentText(logprob) }),
-      make("span", { class: "why", text: why }));
-  }));
 }

@@ -22,6 +22,7 @@ import { fillsWhere, lightsOf } from "./selection.js";
 
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
 const TREE_SHARE = 6;
+const SLICE = 25; // milliseconds of a frame that go to reading and folding the log
 
 /** The panes in order. A pane has `root`, `draw(view, …)` and `light(…)`, and may have `legend`
  * (`[class, word]` pairs) and `help` (what one is looking at, in a few sentences). */
@@ -42,6 +43,8 @@ export function render({ model, el }) {
   let hovered = null;
   let filter = null;
   let dirty = false;
+  let drawn = store.view; // while the slider's place is folded anew, the one that is seen
+  const begun = new Set(); // panes that were drawn before
   let onScreen = true;
   let arrived = performance.now();
 
@@ -100,7 +103,13 @@ export function render({ model, el }) {
   }
 
   function draw() {
-    const view = store.settle();
+    if (!store.settle(SLICE)) {
+      schedule(); // the picture stays as it was till then
+      setText(note, store.reading ? "reading the log …" : "");
+      return;
+    }
+    const { view } = store;
+    drawn = view;
     const atEnd = store.cursor === store.events.length;
     const live = atEnd && store.following;
     const head = atEnd && store.header ? { ...view.header, ...store.header } : view.header;
@@ -114,7 +123,8 @@ export function render({ model, el }) {
     showPane("tokens", true);
     panes.tokens.draw(view, running);
     drawTree(view, live && running);
-    const bars = panes.branches.draw(view);
+    const turn = turns();
+    const bars = turn("branches") ? panes.branches.draw(view) : 0;
     const { nodes, tokens } = panes.tree.totals;
     setText(sections.tree.info, `${countOf(nodes, "node")} · ${countOf(tokens, "token")}`
       + poolWords(view.tree)
@@ -126,13 +136,30 @@ export function render({ model, el }) {
     showPane("constraint", view.constraint.order.length > 0);
     showPane("schedule", view.schedule.steps.length > 0 && (isAsked("schedule") || isBusy(view.schedule)));
     showPane("program", view.program.nodes.length > 0 && (isAsked("program") || hasShape(view.program)));
-    if (sections.program.isOpen()) panes.program.draw(view);
+    if (sections.program.isOpen() && turn("program")) panes.program.draw(view);
     setText(sections.program.info, panes.program.words);
-    if (sections.constraint.isOpen()) panes.constraint.draw(view, live && running);
-    if (sections.schedule.isOpen()) panes.schedule.draw(view);
+    if (sections.constraint.isOpen() && turn("constraint")) panes.constraint.draw(view, live && running);
+    if (sections.schedule.isOpen() && turn("schedule")) panes.schedule.draw(view);
     setText(sections.schedule.info, panes.schedule.words);
     replay.draw();
     drawSelection();
+  }
+
+  /** Whether a pane may draw in this frame. The first drawing is the longest, so those of several
+   * panes go to frames of their own. */
+  function turns() {
+    const deadline = performance.now() + SLICE / 2;
+    let first = true;
+    return (key) => {
+      if (begun.has(key)) return true;
+      if (!first && performance.now() > deadline) {
+        schedule();
+        return false;
+      }
+      first = false;
+      begun.add(key);
+      return true;
+    };
   }
 
   /** Draw the tree if it changed; a large one takes no more than its share of the time. */
@@ -180,7 +207,7 @@ export function render({ model, el }) {
 
   // -- the linked selection --
   function drawSelection() {
-    const { view } = store;
+    const view = drawn;
     let lights = selection && lightsOf(view, selection);
     if (!lights) {
       selection = null;
@@ -216,9 +243,7 @@ export function render({ model, el }) {
     schedule();
   };
   const onSaved = () => {
-    const before = store.events.length;
-    store.restore(model.get("saved"));
-    if (store.events.length !== before) schedule();
+    if (store.restore(model.get("saved"))) schedule();
   };
   model.on("msg:custom", onMessage);
   model.on("change:saved", onSaved);

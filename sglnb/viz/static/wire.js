@@ -17,6 +17,8 @@ const WIRE_DEFAULTS = {
   node_evicted: { why: "" },
 };
 
+const WIRE_TICKS = 1e5; // a second, as precise as times are sent
+
 const WIRE_READERS = {
   request_arrived(event, wire, sequences, rids) {
     if (wire.cut) {
@@ -43,6 +45,7 @@ const WIRE_READERS = {
     const blank = event.ids.map(() => null);
     event.logprobs = wire.lp ?? blank;
     event.mass = wire.mass ?? blank;
+    event.entropy = wire.ent ?? blank;
     event.allowed = wire.allowed ?? blank;
     event.top = (wire.top ?? event.ids.map(() => []))
       .map((items) => items.map(([piece, id, lp, ok]) => [piece, id, lp, ok !== 0]));
@@ -55,6 +58,7 @@ const WIRE_READERS = {
     sequence?.ids.push(...event.ids);
     sequence?.pieces.push(...event.pieces);
     delete event.lp;
+    delete event.ent;
     delete event.fsm;
   },
   step(event, wire, sequences, rids) {
@@ -74,6 +78,30 @@ const WIRE_READERS = {
       ({ node, parent, locks, hits, last_used, head, hidden, tail, created, pins }));
   },
 };
+
+/** The wire objects of a saved copy, with tokens that share one (see saved.py) apart again and in
+ * their place in time. */
+export function unmerged(wires) {
+  if (!wires.some((wire) => wire.at)) return wires;
+  const rank = (wire) => (wire.k === "step" ? 1 : 0); // a step is told after what it made
+  return wires.flatMap((wire) => (wire.at ? partsOf(wire) : [wire]))
+    .sort((a, b) => a.t - b.t || rank(a) - rank(b));
+}
+
+function partsOf({ at, ...wire }) {
+  const parts = [];
+  for (let i = 0, j = 0; i < at.length; i = j) {
+    while (j < at.length && at[j] === at[i]) j++;
+    const part = { ...wire, t: Math.round(wire.t * WIRE_TICKS + at[i]) / WIRE_TICKS };
+    for (const name of ["ids", "pieces", "lp", "allowed", "mass", "ent"]) {
+      if (wire[name]) part[name] = wire[name].slice(i, j);
+    }
+    if (wire.fsm) part.fsm = wire.fsm.slice(i, j + 1);
+    if (i) delete part.replaced;
+    parts.push(part);
+  }
+  return parts;
+}
 
 /** A function from wire objects, in order, to events. */
 export function makeDecoder() {
