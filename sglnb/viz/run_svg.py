@@ -10,14 +10,14 @@ from typing import Any
 
 from sglnb.events import Event
 
-from .plain import header_words, ordered_rows, row_label
+from .plain import LABEL, header_words, ordered_rows, row_label, title_of
 from .program_rows import MARKS, has_shape, program_rows, program_words
 from .reduce import fold
 from .runlog import run_events
-from .text import clip_middle, one_line, seconds, visible
+from .text import clip_middle, clip_piece, one_line, seconds, visible
 
 WIDTH, LINE, CHAR, LEFT = 900, 20, 7.25, 12
-TRACK, LABEL = 520, 150
+TRACK, SIDE = 520, 150
 MAX_TOKENS = 1500
 """Tokens shown for each state; of more, the last ones."""
 
@@ -29,7 +29,7 @@ def run_svg(events: Iterable[Event], run: str) -> str:
     view = fold(run_events(events, run))
     header, tokens = view["header"], view["tokens"]
     canvas = _Canvas()
-    title = " · ".join([visible(header["title"]) or run, *header_words(header)])
+    title = " · ".join([title_of(header, run), *header_words(header)])
     canvas.text(LEFT, title, bold=True)
     canvas.down()
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
@@ -78,11 +78,11 @@ def _draw_row(canvas: _Canvas, depth: int, row: dict[str, Any], many: bool) -> N
     if first >= row["shown"] and not row["error"]:
         return
     if many:
-        canvas.text(left, row_label(row), faint=True)
+        canvas.text(left, clip_middle(row_label(row), LABEL), faint=True)
         canvas.down()
     x = float(left)
     for i, token in enumerate(row["tokens"][first : row["shown"]], first):
-        for n, part in enumerate(visible(token["piece"]).split("\n")):
+        for n, part in enumerate(visible(clip_piece(token["piece"])).split("\n")):
             if n:
                 canvas.down()
                 x = float(left)
@@ -176,6 +176,6 @@ def _draw_branches(canvas: _Canvas, branches: dict[str, Any]) -> None:
                 (first, end, 'fill="#0072B2"'),
             ):
                 if stop > start:
-                    x = LABEL + LEFT + (start - t0) * scale
+                    x = SIDE + LEFT + (start - t0) * scale
                     canvas.rect(x, (stop - start) * scale, 11, look, -10)
         canvas.down()

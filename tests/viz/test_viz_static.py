@@ -46,7 +46,7 @@ def test_static_html_is_spans_with_inline_styles(name):
     page = Tags(html)
     assert not page.open
     assert {tag for tag, _ in page.tags} <= STATIC_TAGS
-    assert {key for _, attrs in page.tags for key in attrs} <= {"style", "title"}
+    assert {key for _, attrs in page.tags for key in attrs} <= {"style", "title", "tabindex"}
     assert "var(" not in html  # JupyterLab's sanitizer drops such declarations
     html.encode("utf-8")
 
