@@ -14,6 +14,7 @@ from .errors import GenerationError, UnknownVariable, one_line
 from .family import Family
 from .images import Placed
 from .ir import SglFork, caller
+from .layout import laid_out
 from .operation import Operation
 from .opqueue import OperationQueue, again
 from .sampling import branch_defaults
@@ -30,6 +31,13 @@ _bodies: contextvars.ContextVar[tuple[StreamExecutor, ...]] = contextvars.Contex
 """The states whose bodies the code here belongs to, in threads and tasks that they start, too."""
 
 
+@laid_out(
+    *("run", "lock", "table", "_queue", "_busy", "sid", "defaults", "index", "images"),
+    *("messages_", "adopted", "family", "stream", "arguments"),
+    *("text_", "tip", "cur_role", "role_start", "role_suffix", "scopes", "prefilled"),
+    *("error_", "_current", "_declared_role", "_ending", "_ended"),
+    *("origin", "fork_start_text_pos", "num_api_spec_tokens"),
+)
 class StreamExecutor(OperationQueue):
     """What one state has come to, and the queue that changes it.
 

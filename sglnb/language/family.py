@@ -41,9 +41,9 @@ class Family:
     """Why it was stopped."""
     _root = ""
     _going = 0
-    _tokens = _prompt = _cached = _forced = 0
 
     def __init__(self, timeout: float | None = None):
+        self._tokens = self._prompt = self._cached = self._forced = 0
         self.began = time.monotonic()
         self._lock = threading.Lock()
         self._members: set[weakref.ref[StreamExecutor]] = set()

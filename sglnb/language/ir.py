@@ -30,10 +30,10 @@ class SglExpr:
     """Base of all expressions. They add up: ``"Q: " + gen("a") + "\\n"``."""
 
     def __add__(self, other: Any) -> SglExprList:
-        return SglExprList([*_parts(self), *_parts(as_expr(other))])
+        return SglExprList(_parts(self) + _parts(as_expr(other)))
 
     def __radd__(self, other: Any) -> SglExprList:
-        return SglExprList([*_parts(as_expr(other)), *_parts(self)])
+        return SglExprList(_parts(as_expr(other)) + _parts(self))
 
     def __format__(self, spec: str) -> str:
         raise TypeError(

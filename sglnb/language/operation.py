@@ -21,6 +21,7 @@ from .ir import (
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .layout import laid_out
 from .reasoning import ReasoningMarkers, markers_of, separate
 from .sampling import texts_wanted
 
@@ -41,6 +42,10 @@ BOOKKEEPING = (SglSeparateReasoning, SglSetVariable, SglFork, SglRoleEnd, SglVar
 """Operations that are done even when the state is stopped, so that it can go on later."""
 
 
+@laid_out(
+    *("expr", "variable", "owner", "stamp", "first", "depth", "requests", "mark", "done", "parked"),
+    *("wanted", "over", "taken", "value", "meta_info", "error", "halted", "markers", "source"),
+)
 class Operation:
     """One expression in the queue of one state.
 

@@ -57,8 +57,8 @@ class OperationQueue(Waitable):
         error_: why the state failed or was stopped, None when it is well.
     """
 
-    # What a state begins with belongs to the class. More than 30 attributes of its own would
-    # make a state twice as slow to make: CPython has fast instances up to that number.
+    # What a state begins with belongs to the class: with more than 30 attributes of its own a
+    # state would be twice as slow to make, see :mod:`.layout`.
     cur_role: str | None = None
     scopes: Mapping[str, int] = NOTHING
     """Open variable scopes: where in the text each began. Replaced, never changed."""

@@ -378,7 +378,8 @@ class SglFunction:
         """A run with its state, not begun."""
         if timeout is not None and "timeout" in self.arg_names:
             kwargs, timeout = {**kwargs, "timeout": timeout}, None
-        check_timeout(timeout)
+        if timeout is not None:
+            check_timeout(timeout)
         kwargs, defaults = split_options(kwargs, self.arg_names)
         run, own = open_run(self.__name__, backend, run_id, defaults, self._make_plan)
         executor = run.new_executor(

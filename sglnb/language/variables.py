@@ -19,11 +19,6 @@ class VariableTable:
     Every change happens under the state's lock.
     """
 
-    lost: Mapping[str, GenerationError] = NOTHING
-    """Names that will not come, and why. Replaced, never changed: checkpoints share it."""
-    writes: tuple[Write, ...] = ()
-    """What was set since the last checkpoint."""
-
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.meta_info: dict[str, Any] = {}
@@ -33,6 +28,10 @@ class VariableTable:
         """Names set in this state, not in the one it was forked from; in order."""
         self.pending: dict[str, Operation] = {}
         """The last queued operation that sets each name."""
+        self.lost: Mapping[str, GenerationError] = NOTHING
+        """Names that will not come, and why. Replaced, never changed: checkpoints share it."""
+        self.writes: tuple[Write, ...] = ()
+        """What was set since the last checkpoint."""
 
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""

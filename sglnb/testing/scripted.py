@@ -288,14 +288,11 @@ class ScriptedBackend:
 class _Instant:
     """A request that is done before anybody looks."""
 
-    __slots__ = ("meta_info", "name", "params", "prompt", "text")
-
-    done = True
-    error = None
+    __slots__ = ("done", "error", "meta_info", "name", "params", "prompt", "text")
 
     def __init__(self, reply: Any, prompt: Any, params: dict[str, Any], options: dict[str, Any]):
         self.prompt, self.params, self.name = prompt, params, options.get("name", "")
-        self.meta_info: dict[str, Any] = {}
+        self.done, self.error, self.meta_info = True, None, {}
         self.text = "" if params.get("max_new_tokens") == 0 else reply(self)
         tell = options.get("on_update")
         if tell is not None:
