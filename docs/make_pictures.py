@@ -298,7 +298,7 @@ def keep(name: str, png: bytes) -> None:
     """Write the picture with few colours: a screenshot has few, and it is half the bytes."""
     path = DOCS / f"{name}.png"
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(160, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
     sys.stdout.write(f"{path.name}: {picture.width} x {picture.height}, {size:,} bytes\n")
     if size > MOST_BYTES:

@@ -149,15 +149,17 @@ class PlanWatch:
     def __init__(self, plan: Plan, run: str, emit: Any):
         self._plan, self._run, self._emit = plan, run, emit
         self._times: Counter[tuple[str, int]] = Counter()
+        self._found: dict[tuple[Where, str, str | None], list[int]] = {}
         emit(ProgramRead(run=run, graph=plan.graph))
 
     def reached(self, state: str, what: str, name: str | None, where: Where) -> None:
         """``state`` begins a gen, a select or a fork that was written at ``where``. Of several
         that it can be, all on one line, it is the one that the state did least."""
-        nodes = self._plan.find(where, what, name)
-        node = min(nodes, key=lambda n: self._times[state, n]) if nodes else None
-        if node is not None:
+        nodes = self._found.get((where, what, name))
+        if nodes is None:
+            nodes = self._found[where, what, name] = self._plan.find(where, what, name)
+        node = nodes[0] if nodes else None
+        if len(nodes) > 1:
+            node = min(nodes, key=lambda n: self._times[state, n])
             self._times[state, node] += 1
-        self._emit(
-            ProgramReached(run=self._run, state=state, node=node, what=what, name=name or "")
-        )
+        self._emit(ProgramReached(self._run, state, node, what, name or ""))
