@@ -65,7 +65,7 @@ def test_a_run_from_the_first_token_to_the_saved_picture(lab, open_notebook, pag
     nbformat.write(saved, lab.folder / "seven-copy.ipynb")
     notebook = open_notebook("seven-copy.ipynb", kernel=False, app="notebook")
     page.wait_for_timeout(1500)
-    for button in page.get_by_role("button", name="No Kernel").all():
+    for button in page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").all():
         button.click()
     details = notebook.output(1).locator("details").first
     if not details.evaluate("d => d.open"):

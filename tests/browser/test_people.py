@@ -188,7 +188,7 @@ def test_saved_and_untrusted_every_picture_shows_without_a_kernel(lab, open_note
     nbformat.write(saved, lab.folder / "pictures-copy.ipynb")
     notebook = open_notebook("pictures-copy.ipynb", kernel=False)
     page.wait_for_timeout(1500)
-    for button in page.get_by_role("button", name="No Kernel").all():
+    for button in page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").all():
         button.click()
     for index, word in enumerate(SHOWN.values()):
         out = notebook.output(index)
