@@ -36,9 +36,9 @@ class EventLog:
     def emit(self, event: Event) -> None:
         """Number and time-stamp ``event`` and keep it. Cheap and thread-safe."""
         with self._lock:
-            event.seq = self._next_seq
+            event.seq = seq = self._next_seq
             event.t = self._clock() - self._t0
-            self._next_seq += 1
+            self._next_seq = seq + 1
             self._ring.append(event)
             for subscription in self._subscriptions:
                 subscription._queue.append(event)

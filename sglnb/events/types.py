@@ -34,7 +34,7 @@ class Event:
 # -- runs and program states ---------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RunStarted(Event):
     """A program (a ``%%sgl`` cell, ``f.run()``) begins."""
 
@@ -43,7 +43,34 @@ class RunStarted(Event):
     title: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
+class ProgramRead(Event):
+    """What the source of a run's program says that it will do. Comes right after RunStarted."""
+
+    kind: ClassVar[str] = "program_read"
+    run: str
+    graph: dict[str, Any]
+    """``nodes`` in the order of the source (fields of :class:`sglnb.language.plan.PlanNode`, those
+    that say something) and ``more``, the number of nodes left out."""
+
+
+@dataclass(slots=True)
+class ProgramReached(Event):
+    """A state comes to a gen, a select or a fork. The state's next requests (or its next
+    StateForked) are of that."""
+
+    kind: ClassVar[str] = "program_reached"
+    run: str
+    state: str
+    node: int | None
+    """In :attr:`ProgramRead.graph`; None: the source did not say so."""
+    what: str
+    """"gen", "select" or "fork"."""
+    name: str = ""
+    """Of the variable; "" when unnamed."""
+
+
+@dataclass(slots=True)
 class RunEnded(Event):
     """The program is over; ``error`` is "" or one line of text."""
 
@@ -52,7 +79,7 @@ class RunEnded(Event):
     error: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class StateStarted(Event):
     """A program state comes to be: at the start of a run, or as a fork's child."""
 
@@ -65,7 +92,7 @@ class StateStarted(Event):
     label: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class StateForked(Event):
     """``parent`` was forked into ``children`` (each has its own StateStarted)."""
 
@@ -75,7 +102,7 @@ class StateForked(Event):
     children: list[str]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class StateJoined(Event):
     """``children`` were joined back into ``parent``; ``mode`` as in ``join(mode)``."""
 
@@ -86,7 +113,7 @@ class StateJoined(Event):
     mode: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class StateEnded(Event):
     """All operations of the state are done; ``error`` is "" or one line of text."""
 
@@ -96,7 +123,7 @@ class StateEnded(Event):
     error: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class VariableSet(Event):
     """A variable got its value. ``text`` is the whole value as text."""
 
@@ -112,7 +139,7 @@ class VariableSet(Event):
 # -- requests ------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestArrived(Event):
     """A request enters the engine's queue."""
 
@@ -134,7 +161,7 @@ class RequestArrived(Event):
     extra_key: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestMatched(Event):
     """The prefix lookup at admission: the first ``cached`` prompt tokens have their KV."""
 
@@ -145,7 +172,7 @@ class RequestMatched(Event):
     """Radix nodes from the top (the root excluded) that hold the cached prefix."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestScheduled(Event):
     """A prefill chunk: prompt positions ``start``..``end`` are computed in step ``step``."""
 
@@ -156,7 +183,7 @@ class RequestScheduled(Event):
     end: int
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class TokensGenerated(Event):
     """Output tokens of one request, in order. Lists run in parallel, one item a token."""
 
@@ -188,7 +215,7 @@ class TokensGenerated(Event):
     """Its state after each token."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestFinished(Event):
     """The request left the engine; counts are final."""
 
@@ -207,7 +234,7 @@ class RequestFinished(Event):
     """Whether the text was brought to its end because ``max_new_tokens`` ran out."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestRetracted(Event):
     """Memory ran short: the request went back to the queue with its output kept."""
 
@@ -218,7 +245,7 @@ class RequestRetracted(Event):
 # -- the engine ----------------------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class StepRan(Event):
     """One forward pass: what was in it and how full the pool was after it."""
 
@@ -236,7 +263,7 @@ class StepRan(Event):
     sums are the last step's."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Preparing(Event):
     """Something that is done once and takes long begins (``seconds`` is None) or is done:
     kernels are compiled, a step is recorded."""
@@ -246,7 +273,7 @@ class Preparing(Event):
     seconds: float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class ConstraintCompiled(Event):
     """A constraint was built (once per source and tokenizer). ``states`` are those of an
     automaton, None for a grammar or a schema."""
@@ -278,7 +305,7 @@ class ConstraintUsed(Event):
 # -- the radix tree ------------------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class NodeInserted(Event):
     """A leaf with ``ids`` on its edge was hung under ``parent``."""
 
@@ -292,7 +319,7 @@ class NodeInserted(Event):
     """Namespace: texts of different ones share nothing."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class NodeSplit(Event):
     """``node`` was split at token ``at``: a new node ``upper`` took its place under its
     parent and its first ``at`` tokens; ``node`` keeps the rest, its children and its locks
@@ -304,7 +331,7 @@ class NodeSplit(Event):
     at: int
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class NodeHit(Event):
     """A request reused the KV of these nodes (top first)."""
 
@@ -313,7 +340,7 @@ class NodeHit(Event):
     rid: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class NodeLocked(Event):
     """The lock count of every node from ``node`` up to the root changed by ``delta``; ``rid``
     is "pin" for a pin."""
@@ -324,7 +351,7 @@ class NodeLocked(Event):
     rid: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class NodeEvicted(Event):
     """The leaf ``node`` was dropped; ``tokens`` KV slots are free again."""
 
@@ -337,7 +364,7 @@ class NodeEvicted(Event):
     """The request that needed the room."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class CacheSnapshot(Event):
     """The whole tree at this moment, so that a fold can start here. Parents come first."""
 

@@ -29,7 +29,7 @@ from .ir import (
     flatten,
 )
 from .placeholders import SglArgument, SglImageArgument
-from .sampling import check, check_pick, dtype_name, given
+from .sampling import check, check_pick, dtype_name, own
 from .typed_expression import ExpressionForm
 from .values import JsonForm, form_of
 
@@ -146,81 +146,129 @@ def gen(
     """
     where = caller()
     _check_name(name)
-    check_timeout(timeout)
-    only_one(
-        {
-            "dtype": dtype,
-            "choices": choices,
-            "regex": regex,
-            "json_schema": json_schema,
-            "grammar": grammar,
-            "type": type,
-            "tools": tools,
-            "expression": expression,
-        },
-        whitespace,
-        lenient,
+    if timeout is not None:
+        check_timeout(timeout)
+    plain = (
+        (dtype is None and choices is None and regex is None and json_schema is None)
+        and (grammar is None and type is None and tools is None and expression is None)
+        and (tool_style is None and when is None and max_calls is None and scope is None)
+        and (whitespace is None and lenient is None)
     )
+    if not plain:
+        only_one(
+            {
+                "dtype": dtype,
+                "choices": choices,
+                "regex": regex,
+                "json_schema": json_schema,
+                "grammar": grammar,
+                "type": type,
+                "tools": tools,
+                "expression": expression,
+            },
+            whitespace,
+            lenient,
+        )
     if choices is not None:
         if timeout is not None:
             raise ValueError("timeout: cannot be combined with choices, which write nothing")
         return _select(name, choices, temperature or 0.0, choices_method, where)
     if choices_method is not None:
         raise ValueError("choices_method: needs choices")
-    dtype = dtype_name(dtype)
-    called, typed = tool_set(tools, tool_style, when, max_calls), expression_spec(expression, scope)
-    if called is not None:
-        form = CallForm(called)
-    elif typed is not None:
-        form = ExpressionForm(typed)
+    called = typed = form = None
+    if not plain:
+        dtype = dtype_name(dtype)
+        called = tool_set(tools, tool_style, when, max_calls)
+        typed = expression_spec(expression, scope)
+        if called is not None:
+            form = CallForm(called)
+        elif typed is not None:
+            form = ExpressionForm(typed)
+        else:
+            form = form_of(dtype, json_schema, type, whitespace, lenient)
+    if pick is None:
+        pick = 0
     else:
-        form = form_of(dtype, json_schema, type, whitespace, lenient)
-    if isinstance(pick, int) and n is not None:
-        check_pick(pick, n)
-    params = given(
-        max_new_tokens=max_tokens,
-        min_new_tokens=min_tokens,
-        n=n,
-        stop=stop,
-        stop_token_ids=stop_token_ids,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        frequency_penalty=frequency_penalty,
-        presence_penalty=presence_penalty,
-        repetition_penalty=repetition_penalty,
-        logit_bias=logit_bias,
-        custom_logit_processor=custom_logit_processor,
-        seed=seed,
-        stop_regex=stop_regex,
-        no_stop_trim=no_stop_trim,
-        ignore_eos=ignore_eos,
-        skip_special_tokens=skip_special_tokens,
-        return_logprob=return_logprob,
-        logprob_start_len=logprob_start_len,
-        top_logprobs_num=top_logprobs_num,
-        token_ids_logprob=token_ids_logprob,
-        return_text_in_logprobs=return_text_in_logprobs,
-        return_entropy=return_entropy,
-        regex=regex,
-        json_schema=form.schema if isinstance(form, JsonForm) else None,
-        grammar=grammar,
-        tools=called,
-        expression=typed,
-        whitespace=whitespace,
-        lenient=lenient or None,
-        on_budget=on_budget,
-        jump_forward=jump_forward,
-        retokenize=retokenize,
-        lora=lora,
-    )
+        _check_pick(pick, n)
+    params: dict[str, Any] = {}
+    if max_tokens is not None:
+        params["max_new_tokens"] = max_tokens
+    if min_tokens is not None:
+        params["min_new_tokens"] = min_tokens
+    if n is not None:
+        params["n"] = n
+    if stop is not None:
+        params["stop"] = own(stop)
+    if stop_token_ids is not None:
+        params["stop_token_ids"] = own(stop_token_ids)
+    if temperature is not None:
+        params["temperature"] = temperature
+    if top_p is not None:
+        params["top_p"] = top_p
+    if top_k is not None:
+        params["top_k"] = top_k
+    if min_p is not None:
+        params["min_p"] = min_p
+    if frequency_penalty is not None:
+        params["frequency_penalty"] = frequency_penalty
+    if presence_penalty is not None:
+        params["presence_penalty"] = presence_penalty
+    if repetition_penalty is not None:
+        params["repetition_penalty"] = repetition_penalty
+    if logit_bias is not None:
+        params["logit_bias"] = own(logit_bias)
+    if custom_logit_processor is not None:
+        params["custom_logit_processor"] = custom_logit_processor
+    if seed is not None:
+        params["seed"] = seed
+    if stop_regex is not None:
+        params["stop_regex"] = own(stop_regex)
+    if no_stop_trim is not None:
+        params["no_stop_trim"] = no_stop_trim
+    if ignore_eos is not None:
+        params["ignore_eos"] = ignore_eos
+    if skip_special_tokens is not None:
+        params["skip_special_tokens"] = skip_special_tokens
+    if return_logprob is not None:
+        params["return_logprob"] = return_logprob
+    if logprob_start_len is not None:
+        params["logprob_start_len"] = logprob_start_len
+    if top_logprobs_num is not None:
+        params["top_logprobs_num"] = top_logprobs_num
+    if token_ids_logprob is not None:
+        params["token_ids_logprob"] = own(token_ids_logprob)
+    if return_text_in_logprobs is not None:
+        params["return_text_in_logprobs"] = return_text_in_logprobs
+    if return_entropy is not None:
+        params["return_entropy"] = return_entropy
+    if regex is not None:
+        params["regex"] = regex
+    if isinstance(form, JsonForm):
+        params["json_schema"] = form.schema
+    if grammar is not None:
+        params["grammar"] = grammar
+    if called is not None:
+        params["tools"] = called
+    if typed is not None:
+        params["expression"] = typed
+    if whitespace is not None:
+        params["whitespace"] = whitespace
+    if lenient:
+        params["lenient"] = lenient
+    if on_budget is not None:
+        params["on_budget"] = on_budget
+    if jump_forward is not None:
+        params["jump_forward"] = jump_forward
+    if retokenize is not None:
+        params["retokenize"] = retokenize
+    if lora is not None:
+        params["lora"] = lora
     try:
         check(params)
     except ValueError as error:
         renamed = str(error).replace("max_new_tokens", "max_tokens")
         raise error.__class__(renamed.replace("min_new_tokens", "min_tokens")) from None
-    return SglGen(name, params, dtype, where, form, _checked_pick(pick), timeout)
+    return SglGen(name, params, dtype, where, form, pick, timeout)
 
 
 def gen_int(
@@ -374,14 +422,15 @@ def _role(role: str, expr: SglExpr | str | None) -> SglExpr:
     return SglRoleBegin(role) + as_expr(expr) + SglRoleEnd(role)
 
 
-def _checked_pick(pick: Any) -> Any:
+def _check_pick(pick: Any, n: int | None) -> None:
     whole = isinstance(pick, int) and not isinstance(pick, bool) and pick >= 0
-    if pick is not None and not whole and not callable(pick):
+    if not whole and not callable(pick):
         raise ValueError(
             "pick: must be the index of a text, or a function that is given the list of texts and "
             f"returns one, got {pick!r}"
         )
-    return pick or 0
+    if whole and n is not None:
+        check_pick(pick, n)
 
 
 def _check_name(name: Any) -> None:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Protocol, runtime_checkable
 
 from ..events import EventLog
@@ -81,6 +82,9 @@ def get_default_backend() -> Backend:
     return default_engine()
 
 
+_NEEDED_NAMES = ("submit", "abort", "events", "tokenizer")
+_NEEDED = attrgetter(*_NEEDED_NAMES)
+
 _ADAPTER = "_sglnb_adapter"
 """Where an object of SGLang's kind keeps what makes a backend of it."""
 
@@ -92,9 +96,11 @@ def as_backend(backend: Any) -> Backend:
     Raises:
         TypeError: it lacks a method that programs call.
     """
-    missing = [n for n in ("submit", "abort", "events", "tokenizer") if not hasattr(backend, n)]
-    if not missing:
+    try:
+        _NEEDED(backend)
         return backend
+    except AttributeError:
+        missing = [n for n in _NEEDED_NAMES if not hasattr(backend, n)]
     backend = getattr(backend, "endpoint", backend)  # SGLang's Runtime holds it there
     if not (hasattr(backend, "generate") and hasattr(backend, "get_chat_template")):
         raise TypeError(

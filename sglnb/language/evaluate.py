@@ -96,9 +96,10 @@ class Evaluator(ast.NodeVisitor):
         return self.visit(node.value)[self.visit(node.slice)]
 
     def visit_Call(self, node: ast.Call) -> Any:
+        function = self.visit(node.func)  # first, as Python does: it may fail
         args = [self.visit(one) for one in node.args]
         kwargs = {one.arg: self.visit(one.value) for one in node.keywords}
-        return self._call(self.visit(node.func), *args, **kwargs)
+        return self._call(function, *args, **kwargs)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         return _UNARY[type(node.op)](self.visit(node.operand))

@@ -13,7 +13,8 @@ from .checkpoints import START, Checkpoint
 from .errors import GenerationError, UnknownVariable, one_line
 from .family import Family
 from .images import Placed
-from .ir import SglFork
+from .ir import SglFork, caller
+from .layout import laid_out
 from .operation import Operation
 from .opqueue import OperationQueue, again
 from .sampling import branch_defaults
@@ -30,6 +31,13 @@ _bodies: contextvars.ContextVar[tuple[StreamExecutor, ...]] = contextvars.Contex
 """The states whose bodies the code here belongs to, in threads and tasks that they start, too."""
 
 
+@laid_out(
+    *("run", "lock", "table", "_queue", "_busy", "sid", "defaults", "index", "images"),
+    *("messages_", "adopted", "family", "stream", "arguments"),
+    *("text_", "tip", "cur_role", "role_start", "role_suffix", "scopes", "prefilled"),
+    *("error_", "_current", "_declared_role", "_ending", "_ended"),
+    *("origin", "fork_start_text_pos", "num_api_spec_tokens"),
+)
 class StreamExecutor(OperationQueue):
     """What one state has come to, and the queue that changes it.
 
@@ -44,6 +52,17 @@ class StreamExecutor(OperationQueue):
         num_api_spec_tokens: see :func:`~sglnb.function`.
     """
 
+    text_ = ""
+    role_start = 0
+    role_suffix = ""
+    fork_start_text_pos = 0
+    prefilled = 0
+    """Length of the text that the engine is known to have seen."""
+    body_going = False
+    origin: Checkpoint = START
+    num_api_spec_tokens: int | None = None
+    _forks = 0
+
     def __init__(
         self,
         run: ProgramRun,
@@ -57,31 +76,24 @@ class StreamExecutor(OperationQueue):
     ):
         super().__init__(run, waiting=parent is not None)
         self.sid, self.defaults, self.index = sid, defaults, index
-        self.text_ = ""
         self.images: list[Placed] = []
         """The images of the text, in order."""
         self.messages_: list[dict[str, Any]] = []
-        self.role_start = 0
-        self.role_suffix = ""
-        self.fork_start_text_pos = 0
-        self._forks = 0
-        self.prefilled = 0
-        """Length of the text that the engine is known to have seen."""
-        self.body_going = False
         self.adopted = parent is None
-        self.origin = START
         self.family = family or Family()
         self.family.add(self)
-        self.stream = parent is not None and parent.stream
-        self.arguments: dict[str, Any] = parent.arguments if parent is not None else {}
-        self.num_api_spec_tokens = parent.num_api_spec_tokens if parent is not None else None
-        if parent is not None:
+        parent_id: str | None = None
+        if parent is None:
+            self.stream = False
+            self.arguments: dict[str, Any] = {}
+        else:
+            self.stream = parent.stream
+            self.arguments = parent.arguments
+            self.num_api_spec_tokens = parent.num_api_spec_tokens
             self.table.announce(parent.table)
             self._declared_role = parent._declared_role
-        parent_id = parent.sid if parent is not None and parent.run is run else None
-        run.backend.events.emit(
-            StateStarted(state=sid, run=run.id, parent=parent_id, index=index, label=label)
-        )
+            parent_id = parent.sid if parent.run is run else None
+        run.backend.events.emit(StateStarted(sid, run.id, parent_id, index, label))
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -119,18 +131,12 @@ class StreamExecutor(OperationQueue):
         return out
 
     def store(self, op: Operation, value: Any, meta_info: Any = None, scores: Any = None) -> None:
-        """Set the variable that ``op`` makes, if it has a name, and tell so."""
+        """Set the variable that ``op`` makes, if it has a name, and tell so before anybody can
+        read it (under ``lock``)."""
         self.table.store(op, value, meta_info)
-        if op.variable is not None:
-            self.run.backend.events.emit(
-                VariableSet(
-                    state=self.sid,
-                    run=self.run.id,
-                    name=op.variable,
-                    text=str(value),
-                    choices=scores,
-                )
-            )
+        name, run = op.variable, self.run
+        if name is not None:
+            run.backend.events.emit(VariableSet(self.sid, run.id, name, str(value), scores))
 
     # -- branches --------------------------------------------------------------------------
 
@@ -149,11 +155,13 @@ class StreamExecutor(OperationQueue):
                 for i in range(size)
             ]
             _, start = self._enqueue([SglFork(size, children)], step=False)
+        if self.run.watch is not None:
+            self.run.watch.reached(self.sid, "fork", None, caller())
         self.run.backend.events.emit(
             StateForked(run=self.run.id, parent=self.sid, children=[c.sid for c in children])
         )
         if start:
-            self._pump()
+            self._go_on()
         return children
 
     def branch(self, point: Checkpoint, run: ProgramRun, label: str) -> StreamExecutor:
@@ -172,7 +180,7 @@ class StreamExecutor(OperationQueue):
             child.fork_start_text_pos = point.text
             child.adopted = True
             child.role_is_old = child.cur_role is not None
-        child._pump()
+        child._go_on()
         if not run.active:
             child.end()  # nobody else will
         return child
@@ -221,8 +229,8 @@ class StreamExecutor(OperationQueue):
             self.fork_start_text_pos = len(parent.text_)
             if not self._queue:
                 self._declared_role = self.cur_role
-            self.cond.notify_all()
-        self._pump()
+            self.tell()
+        self._go_on()
 
     def adopt_failure(self, error: GenerationError) -> None:
         """The parent failed before the fork: this branch never starts."""
@@ -233,7 +241,7 @@ class StreamExecutor(OperationQueue):
             self._queue.clear()
             self.table.adopt_failure(error)
         self._drop(dropped, error)
-        self._pump()
+        self._go_on()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -256,9 +264,9 @@ class StreamExecutor(OperationQueue):
             yield
         finally:
             _bodies.reset(token)
-            with self.cond:
+            with self.lock:
                 self.body_going = False
-                self.cond.notify_all()
+                self.tell()
             self.updated()
 
     def start_body(self, work: Callable[[], None], name: str) -> None:
@@ -307,5 +315,5 @@ class StreamExecutor(OperationQueue):
         """Tell the log and the run."""
         error = one_line(self.error_) if self.error_ is not None else ""
         self.family.ended_one(self)
-        self.run.backend.events.emit(StateEnded(state=self.sid, run=self.run.id, error=error))
+        self.run.backend.events.emit(StateEnded(self.sid, self.run.id, error))
         self.run.executor_ended(self, error)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import stop_kind
@@ -34,17 +34,19 @@ class Family:
         timeout: seconds, from now on, after which what is going on is stopped.
     """
 
+    ended: float | None = None
+    over = False
+    """Whether the program's body is over."""
+    problem: BaseException | None = None
+    """Why it was stopped."""
+    _root = ""
+    _going = 0
+
     def __init__(self, timeout: float | None = None):
-        self.usage = Usage()
+        self._tokens = self._prompt = self._cached = self._forced = 0
         self.began = time.monotonic()
-        self.ended: float | None = None
-        self.over = False
-        """Whether the program's body is over."""
         self._lock = threading.Lock()
-        self._members: weakref.WeakSet[StreamExecutor] = weakref.WeakSet()
-        self._root = ""
-        self._going: set[str] = set()
-        self._problem: BaseException | None = None
+        self._members: set[weakref.ref[StreamExecutor]] = set()
         if timeout is not None:
             TIMERS.later(timeout, self, lambda family: family._expire(timeout))
 
@@ -52,27 +54,32 @@ class Family:
         """``executor`` is one of these states from now on; the first one has the body."""
         with self._lock:
             self._root = self._root or executor.sid
-            self._members.add(executor)
-            self._going.add(executor.sid)
+            self._members.add(weakref.ref(executor, self._members.discard))
+            self._going += 1
 
     def ended_one(self, executor: StreamExecutor) -> None:
         """Nothing more is expected of ``executor``."""
         with self._lock:
-            self._going.discard(executor.sid)
+            self._going -= 1
             if executor.sid == self._root:
                 self.ended = time.monotonic()
             if not self._going:
                 self.over = True
 
-    def count(self, meta_info: Mapping[str, Any]) -> None:
-        """A request is over."""
+    def count(self, meta_infos: Iterable[Mapping[str, Any]]) -> None:
+        """Requests are over."""
         with self._lock:
-            self.usage = Usage(
-                self.usage.tokens + meta_info.get("completion_tokens", 0),
-                self.usage.prompt + meta_info.get("prompt_tokens", 0),
-                self.usage.cached + meta_info.get("cached_tokens", 0),
-                self.usage.forced + meta_info.get("forced_tokens", 0),
-            )
+            for info in meta_infos:
+                self._tokens += info.get("completion_tokens", 0)
+                self._prompt += info.get("prompt_tokens", 0)
+                self._cached += info.get("cached_tokens", 0)
+                self._forced += info.get("forced_tokens", 0)
+
+    @property
+    def usage(self) -> Usage:
+        """The sums so far."""
+        with self._lock:
+            return Usage(self._tokens, self._prompt, self._cached, self._forced)
 
     @property
     def seconds(self) -> float:
@@ -82,21 +89,22 @@ class Family:
     def stop(self, problem: BaseException) -> None:
         """Stop what is in flight, drop what is queued, and let the body append no more."""
         with self._lock:
-            self._problem = self._problem or problem
-            members = list(self._members)
+            self.problem = self.problem or problem
+            members = [ref() for ref in list(self._members)]
         for executor in members:
-            executor.halt(problem)
+            if executor is not None:
+                executor.halt(problem)
 
     def check(self, executor: StreamExecutor) -> None:
         """Raise in a body that goes on after it was stopped."""
-        if self._problem is None or self.over:
+        if self.problem is None or self.over:
             return
-        kind = stop_kind(self._problem)
+        kind = stop_kind(self.problem)
         raise kind(
-            f"the program {kind.verb}: {self._problem}",
+            f"the program {kind.verb}: {self.problem}",
             name=None,
             where=None,
-            cause=self._problem,
+            cause=self.problem,
             executor=executor,
         )
 
@@ -107,6 +115,8 @@ class Family:
 
 def check_timeout(timeout: Any) -> None:
     """ValueError unless ``timeout`` is a number of seconds above 0, or None."""
+    if timeout is None:
+        return
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and 0 < timeout < float("inf")):
+    if not (number and 0 < timeout < float("inf")):
         raise ValueError(f"timeout: must be a number of seconds above 0, or None, got {timeout!r}")

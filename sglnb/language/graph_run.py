@@ -136,12 +136,15 @@ class GraphRun:
 
     def _set(self, node: Node, ex: StreamExecutor, op: Operation) -> None:
         if not node.children:
-            ex.store(op, filled(node.expr.value, self._value))
+            value = filled(node.expr.value, self._value)
+            with ex.lock:
+                ex.store(op, value)
             return
         makers = [maker and self._ops[maker.id] for maker in node.expr.meta_info]
         metas = [op.meta_info if op else None for op in makers]
         known = metas if any(meta is not None for meta in metas) else None
-        ex.store(op, [op.value if op else None for op in makers], known)
+        with ex.lock:
+            ex.store(op, [op.value if op else None for op in makers], known)
 
     def _join(self, node: Node, ex: StreamExecutor, op: Operation) -> None:
         ends = [self._ops[end.id] for end in node.sources]

@@ -19,8 +19,8 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 
 def caller() -> Where:
-    """File and line of the nearest frame outside this package."""
-    frame = sys._getframe(1)
+    """File and line of the nearest frame outside this package, which calls this."""
+    frame = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
@@ -30,10 +30,10 @@ class SglExpr:
     """Base of all expressions. They add up: ``"Q: " + gen("a") + "\\n"``."""
 
     def __add__(self, other: Any) -> SglExprList:
-        return SglExprList([*_parts(self), *_parts(as_expr(other))])
+        return SglExprList(_parts(self) + _parts(as_expr(other)))
 
     def __radd__(self, other: Any) -> SglExprList:
-        return SglExprList([*_parts(as_expr(other)), *_parts(self)])
+        return SglExprList(_parts(as_expr(other)) + _parts(self))
 
     def __format__(self, spec: str) -> str:
         raise TypeError(
@@ -49,7 +49,8 @@ def as_expr(value: Any) -> SglExpr:
         TypeError: it is neither text nor an expression. ValueError: a text of broken Unicode.
     """
     if issubclass(type(value), str):  # isinstance() would believe a placeholder of a trace
-        check_unicode("text", value)
+        if not value.isascii():
+            check_unicode("text", value)
         return SglConstantText(value)
     if isinstance(value, SglExpr):
         return value
@@ -102,7 +103,10 @@ def flatten(expr: SglExpr) -> list[SglExpr]:
         return [expr]
     out: list[SglExpr] = []
     for part in expr.expr_list:
-        out.extend(flatten(part))
+        if isinstance(part, SglExprList):
+            out += flatten(part)
+        else:
+            out.append(part)
     return out
 
 
@@ -127,6 +131,8 @@ class SglGen(SglExpr):
         self.dtype = dtype
         self.pick = pick
         self.timeout = timeout
+        self.plain = form is None and isinstance(pick, int)
+        """Its text is taken as it comes: there is nothing to check and nobody to ask."""
         self.where = where or caller()
 
     def __repr__(self) -> str:

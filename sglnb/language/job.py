@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,12 @@ class Job:
 
     def do(self) -> None:
         """The body, here and now. Raises what it raises."""
-        with self._bracket():
+        with self:
             self._program._body(self.state, self._args, self._kwargs)
 
     async def do_async(self) -> None:
         """The body of an async program, as part of this task. Raises what it raises."""
-        with self.executor.body(), self._bracket():
+        with self.executor.body(), self:
             state = AsyncProgramState(self.executor)
             self.state.ret_value = await self._program.func(state, *self._args, **self._kwargs)
 
@@ -61,19 +61,16 @@ class Job:
         with suppress(BaseException):  # the state has it: fail_body()
             self.do()
 
-    @contextmanager
-    def _bracket(self) -> Iterator[None]:
-        """The run around the body."""
+    def __enter__(self) -> None:
+        """The run begins around the body."""
         if self._own:
             self.run.enter()
-        try:
-            yield
-        except BaseException as error:
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
             self.problem = error
             self.executor.fail_body(error)
-            close_run(self.run, self._own, [self.executor], error)
-            raise
-        close_run(self.run, self._own, [self.executor])
+        close_run(self.run, self._own, [self.executor], error)
 
 
 class RowStarter:

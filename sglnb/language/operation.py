@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import GenerationError, describe, one_line
 from .ir import (
     SglAwait,
+    SglConstantText,
     SglExpr,
     SglFork,
     SglGen,
@@ -16,9 +17,11 @@ from .ir import (
     SglSelect,
     SglSeparateReasoning,
     SglSetVariable,
+    SglVariable,
     SglVarScopeBegin,
     SglVarScopeEnd,
 )
+from .layout import laid_out
 from .reasoning import ReasoningMarkers, markers_of, separate
 from .sampling import texts_wanted
 
@@ -26,14 +29,12 @@ if TYPE_CHECKING:
     from .checkpoints import Checkpoint
     from .executor import StreamExecutor
 
-MAKES_VARIABLE = (
-    SglGen,
-    SglSelect,
-    SglSeparateReasoning,
-    SglSetVariable,
-    SglVarScopeEnd,
-    SglAwait,
+MAKES_VARIABLE = frozenset(
+    (SglGen, SglSelect, SglSeparateReasoning, SglSetVariable, SglVarScopeEnd, SglAwait)
 )
+NEEDS_NO_CHECK = frozenset((SglConstantText, SglGen, SglSelect, SglVariable, SglSetVariable))
+"""Operations that can be appended anywhere, to a state of any model."""
+
 HEAVY = (SglGen, SglSelect, SglFork)
 """Operations that tokenize or send requests: not for the engine's own thread."""
 
@@ -41,6 +42,10 @@ BOOKKEEPING = (SglSeparateReasoning, SglSetVariable, SglFork, SglRoleEnd, SglVar
 """Operations that are done even when the state is stopped, so that it can go on later."""
 
 
+@laid_out(
+    *("expr", "variable", "owner", "stamp", "first", "depth", "requests", "mark", "done", "parked"),
+    *("wanted", "over", "taken", "value", "meta_info", "error", "halted", "markers", "source"),
+)
 class Operation:
     """One expression in the queue of one state.
 
@@ -62,51 +67,28 @@ class Operation:
         value, meta_info: what it has made, of its variable and for who waits for it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "depth",
-        "done",
-        "error",
-        "expr",
-        "first",
-        "halted",
-        "mark",
-        "markers",
-        "meta_info",
-        "over",
-        "owner",
-        "parked",
-        "reasoning",
-        "requests",
-        "source",
-        "stamp",
-        "taken",
-        "value",
-        "variable",
-        "wanted",
-    )
+    mark: Checkpoint | None = None
+    halted: BaseException | None = None
+    done = False
+    parked = False
+    error: GenerationError | None = None
+    wanted = 1
+    over = taken = False
+    markers: ReasoningMarkers | None = None
+    source: Operation | None = None
+    reasoning: Any = None
+    value: Any = None
+    meta_info: Any = None
 
     def __init__(
         self, expr: SglExpr, owner: StreamExecutor, stamp: int, first: bool = False, depth: int = 0
     ):
         self.expr = expr
-        self.variable: str | None = expr.name if isinstance(expr, MAKES_VARIABLE) else None
+        self.variable: str | None = expr.name if type(expr) in MAKES_VARIABLE else None
         self.owner = owner
         self.stamp = stamp
         self.first, self.depth = first, depth
-        self.mark: Checkpoint | None = None
-        self.halted: BaseException | None = None
-        self.done = False
-        self.parked = False
-        self.error: GenerationError | None = None
         self.requests: list[Any] = []
-        self.wanted = 1
-        self.over = self.taken = False
-        self.markers: ReasoningMarkers | None = None
-        self.source: Operation | None = None
-        self.reasoning: Any = None
-        self.value: Any = None
-        self.meta_info: Any = None
 
     def separates(self, source: Operation) -> None:
         """It separates the text of ``source``, and can be read while that is written."""

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestAborted
-from .checkpoints import NOTHING, START, Checkpoint
+from .checkpoints import NOTHING, START, Checkpoint, checkpoint
 from .errors import STOPPED, GenerationError, failure_kind, one_line, stop_kind
 from .images import check_images
 from .ir import (
     SglExpr,
+    SglExprList,
     SglFork,
     SglRoleBegin,
     SglRoleEnd,
@@ -30,19 +31,21 @@ from .ir import (
 from .operation import (
     BOOKKEEPING,
     HEAVY,
+    NEEDS_NO_CHECK,
     Operation,
     check_separations,
     role_after,
     sort_after_stop,
 )
-from .perform import perform
+from .perform import PERFORM
 from .variables import VariableTable
+from .waiting import Waitable
 
 if TYPE_CHECKING:
     from .run import ProgramRun
 
 
-class OperationQueue:
+class OperationQueue(Waitable):
     """Operations in order, what happens when one fails or is stopped, and who is told.
 
     Args:
@@ -50,33 +53,34 @@ class OperationQueue:
         waiting: True for a branch, which starts when its parent comes to the fork.
 
     Attributes:
-        lock: guards everything of the state. cond: the same lock, notified when operations
-            are done.
+        lock: guards everything of the state. cond: told when operations are done.
         error_: why the state failed or was stopped, None when it is well.
     """
+
+    # What a state begins with belongs to the class: with more than 30 attributes of its own a
+    # state would be twice as slow to make, see :mod:`.layout`.
+    cur_role: str | None = None
+    scopes: Mapping[str, int] = NOTHING
+    """Open variable scopes: where in the text each began. Replaced, never changed."""
+    tip: Checkpoint = START
+    """The state after the last operation that is done."""
+    depth = 0
+    """Number of ``with`` blocks that are open."""
+    role_is_old = False
+    """The open role was begun in the state that this one was taken from."""
+    error_: BaseException | None = None
+    _current: Operation | None = None
+    _declared_role: str | None = None
+    """The role that is open at the end of the queue."""
+    _ending = _ended = False
+    _watchers: tuple[Callable[[], None], ...] = ()
 
     def __init__(self, run: ProgramRun, *, waiting: bool):
         self.run = run
         self.lock = threading.RLock()
-        self.cond = threading.Condition(self.lock)
-        self.table = VariableTable(self.lock)
-        self.cur_role: str | None = None
-        self.scopes: Mapping[str, int] = NOTHING
-        """Open variable scopes: where in the text each began. Replaced, never changed."""
-        self.tip: Checkpoint = START
-        """The state after the last operation that is done."""
-        self.depth = 0
-        """Number of ``with`` blocks that are open."""
-        self.role_is_old = False
-        """The open role was begun in the state that this one was taken from."""
-        self.error_: BaseException | None = None
+        self.table = VariableTable()
         self._queue: deque[Operation] = deque()
-        self._current: Operation | None = None
         self._busy = waiting
-        self._declared_role: str | None = None
-        """The role that is open at the end of the queue."""
-        self._ending = self._ended = False
-        self._watchers: tuple[Callable[[], None], ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -113,16 +117,21 @@ class OperationQueue:
             GenerationError: the state has failed before. RequestAborted: the run was stopped.
             GenerationTimeout: the program's time is over.
         """
-        exprs = flatten(as_expr(value))
-        check_images(exprs, self.run.backend)
-        check_separations(exprs)
+        expr = as_expr(value)
+        exprs = expr.expr_list if type(expr) is SglExprList else [expr]
+        plain = NEEDS_NO_CHECK.issuperset(map(type, exprs))
+        if not plain:
+            exprs = flatten(expr)
+            check_images(exprs, self.run.backend)
+            check_separations(exprs)
         with self.lock:
             if closing and (self.failed or not self._is_open(exprs)):
                 return []
             self._check_open(stopped_too=not closing)
-            ops, start = self._enqueue(exprs, step)
-        if start:
-            self._pump()
+            ops, start = self._enqueue(exprs, step, plain)
+            first = self._take() if start else None
+        if first is not None:
+            self._pump(first)
         return ops
 
     def _is_open(self, ends: list[SglExpr]) -> bool:
@@ -130,25 +139,33 @@ class OperationQueue:
         return all(e.role == self._declared_role for e in ends if isinstance(e, SglRoleEnd))
 
     def _check_open(self, *, stopped_too: bool = True) -> None:
-        if self.failed:
+        if self.error_ is not None and self.failed:
             raise again(self.error_)
         if stopped_too:
-            self.run.check_not_stopped()
-            self.family.check(self)
+            if self.run.stops:
+                self.run.check_not_stopped()
+            if self.family.problem is not None:
+                self.family.check(self)
 
-    def _enqueue(self, exprs: list[SglExpr], step: bool) -> tuple[list[Operation], bool]:
+    def _enqueue(
+        self, exprs: list[SglExpr], step: bool, plain: bool = False
+    ) -> tuple[list[Operation], bool]:
         """Append to the queue (under ``lock``): the operations, and whether the caller has to
-        pump."""
-        if self.role_is_old:
-            exprs = self._close_old_role(exprs)
-        self._declared_role = role_after(exprs, self._declared_role)
+        go on. ``plain``: no expression begins or ends anything or belongs to another."""
+        if not plain:
+            if self.role_is_old:
+                exprs = self._close_old_role(exprs)
+            self._declared_role = role_after(exprs, self._declared_role)
         self.error_ = None
-        stops, depth = self.run.stops, self.depth
-        ops = [Operation(e, self, stops, step and i == 0, depth) for i, e in enumerate(exprs)]
-        for before, op in zip([None, *ops], ops, strict=False):
-            if isinstance(op.expr, SglSeparateReasoning):
-                op.separates(before)
-            self.table.expect(op)
+        stops, depth, pending = self.run.stops, self.depth, self.table.pending
+        ops: list[Operation] = []
+        for expr in exprs:
+            op = Operation(expr, self, stops, step and not ops, depth)
+            if op.variable is not None:
+                pending[op.variable] = op
+                if type(expr) is SglSeparateReasoning:
+                    op.separates(ops[-1])
+            ops.append(op)
         self._queue.extend(ops)
         start, self._busy = not self._busy, True
         return ops, start
@@ -165,99 +182,110 @@ class OperationQueue:
                 return [*exprs[:i], SglRoleEnd(self._declared_role), *exprs[i:]]
         return exprs
 
-    def _pump(self, on_engine: bool = False) -> None:
-        """Do the queue until it is empty or parked; whoever calls has set ``_busy``.
+    def _go_on(self) -> None:
+        """Do the queue; whoever calls has set ``_busy``."""
+        with self.lock:
+            op = self._take()
+        self._pump(op)
+
+    def _pump(self, op: Operation | None, on_engine: bool = False) -> None:
+        """Do ``op``, which was taken, and what comes after it until the queue is empty or parked.
 
         Args:
             on_engine: called on the engine's thread: hand over before anything slow.
         """
-        op, parked = None, False
+        parked = False
         try:
-            while (op := self._next(on_engine)) is not None:
+            while op is not None:
+                done = True
                 stopped = op.halted is not None or op.stamp < self.run.stops
                 if stopped and not isinstance(op.expr, BOOKKEEPING):
                     self.stop(op, RequestAborted("the run was stopped"))
-                    self._settle(op)
-                    continue
-                op.mark = self.tip
-                try:
-                    perform(self, op)
-                except RequestAborted as problem:
-                    self.stop(op, problem)
-                    self._settle(op)
-                except Exception as problem:  # recorded: raised where the variable is read
-                    self.fail(op, problem)
-                    self._settle(op)
+                else:
+                    op.mark = self.tip
+                    try:
+                        done = PERFORM[type(op.expr)](self, op)
+                    except RequestAborted as problem:
+                        self.stop(op, problem)
+                    except Exception as problem:  # recorded: raised where the variable is read
+                        self.fail(op, problem)
                 with self.lock:
-                    if not op.done:
+                    if done:
+                        self._settle(op)
+                    elif not op.done:
                         op.parked = parked = True
                         return
+                    op = self._take(on_engine)
+                if self._watchers:
+                    self.updated()
+            if self._ending:
+                self.end()
         except BaseException as interrupt:  # Ctrl-C while the user's thread was in here
             if not parked:
                 op = self._current
                 if op is not None and not op.done:
                     self.stop(op, RequestAborted(f"interrupted by {type(interrupt).__name__}"))
-                    self._settle(op)
-                self._pump()
+                    with self.lock:
+                        self._settle(op)
+                self._go_on()
             raise
 
-    def _next(self, on_engine: bool) -> Operation | None:
-        """Take the next operation; None: nothing left, or handed over to the dispatcher."""
-        with self.lock:
-            self._current = None
-            if self._queue:
-                if on_engine and isinstance(self._queue[0].expr, HEAVY):
-                    self.run.dispatcher.post(self._pump)
-                    return None
-                self._current = self._queue.popleft()
-                return self._current
+    def _take(self, on_engine: bool = False) -> Operation | None:
+        """The next operation (under ``lock``); None: nothing left, or handed over to the
+        dispatcher."""
+        op: Operation | None = None
+        if not self._queue:
             self._busy = False
-            ended = self._ending and not self._ended
-            self._ended = self._ended or ended
-            self.cond.notify_all()
-        self.updated()
-        if ended:
-            self.on_end()
-        return None
+            if self._cond is not None:
+                self.tell()
+        elif on_engine and isinstance(self._queue[0].expr, HEAVY):
+            self.run.dispatcher.post(self._go_on)
+        else:
+            op = self._queue.popleft()
+        self._current = op
+        return op
 
     # -- completions -----------------------------------------------------------------------
 
     def complete(self, op: Operation) -> None:
         """``op`` is done: go on with the queue if it waits for that. Never blocks."""
-        if self._settle(op):
-            self._pump(on_engine=True)
+        with self.lock:
+            parked = self._settle(op)
+            following = self._take(on_engine=True) if parked else None
+        if self._watchers:
+            self.updated()
+        if parked:
+            self._pump(following, on_engine=True)
 
     def _settle(self, op: Operation) -> bool:
-        """Mark ``op`` done; whether the queue was parked on it."""
-        with self.lock:
-            if op.done:
-                return False
-            op.done = True
-            if op.mark is not None and not isinstance(op.expr, SglFork):
-                self._checkpoint(op)
-            parked, op.parked = op.parked, False
-            self.cond.notify_all()
-        self.updated()
+        """Mark ``op`` done and remember the state as it is after it (under ``lock``); whether the
+        queue was parked on it."""
+        if op.done:
+            return False
+        op.done = True
+        if op.mark is not None and type(op.expr) is not SglFork:
+            expr, table = op.expr, self.table
+            self.tip = checkpoint(
+                (
+                    self.tip,
+                    len(self.text_),
+                    len(self.messages_),
+                    (self.cur_role, self.role_start, self.role_suffix),
+                    self.scopes,
+                    table.lost,
+                    op.first,
+                    op.depth,
+                    op.variable,
+                    expr.name if type(expr) is SglVarScopeBegin else None,
+                    table.writes,
+                    op.error,
+                )
+            )
+            table.writes = ()
+        if self._cond is not None:
+            self.tell()
+        parked, op.parked = op.parked, False
         return parked
-
-    def _checkpoint(self, op: Operation) -> None:
-        """Remember the state as it is after ``op`` (under ``lock``)."""
-        expr, table = op.expr, self.table
-        self.tip = Checkpoint(
-            self.tip,
-            len(self.text_),
-            len(self.messages_),
-            (self.cur_role, self.role_start, self.role_suffix),
-            self.scopes,
-            table.lost,
-            op.first,
-            op.depth,
-            op.variable,
-            expr.name if isinstance(expr, SglVarScopeBegin) else None,
-            table.writes,
-            op.error,
-        )
-        table.writes = ()
 
     # -- when it goes wrong ----------------------------------------------------------------
 
@@ -341,7 +369,7 @@ class OperationQueue:
                 for child in op.expr.children:
                     child.adopt_failure(error)
         with self.lock:
-            self.cond.notify_all()
+            self.tell()
         self.updated()
 
     # -- who is told -----------------------------------------------------------------------
@@ -364,6 +392,8 @@ class OperationQueue:
     def end(self) -> None:
         """Nothing more is expected: tell so once everything queued is done. The state takes
         more all the same."""
+        if self._ended:
+            return
         with self.lock:
             self._ending = True
             if self._busy or self._ended:

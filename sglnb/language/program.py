@@ -16,10 +16,11 @@ from .batch import Batch, Progress
 from .errors import BatchInterrupted
 from .family import Family, check_timeout
 from .job import Job, RowStarter
+from .options import batch_options, split_options
 from .placeholders import active_tracer
+from .plan import Plan
 from .rows import rows_at_once
 from .run import ProgramRun, close_run, open_run
-from .sampling import SUBMIT_OPTIONS, check, given
 from .state import ProgramState
 from .table import given_rows, is_table, results_table
 from .tracer import trace_program
@@ -29,39 +30,6 @@ if TYPE_CHECKING:
 
     from .compiled import CompiledFunction
     from .trace_graph import Trace
-
-if TYPE_CHECKING:
-    pass
-
-OPTIONS = (
-    "max_new_tokens",
-    "min_new_tokens",
-    "n",
-    "stop",
-    "stop_token_ids",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "custom_logit_processor",
-    "seed",
-    "stop_regex",
-    "no_stop_trim",
-    "ignore_eos",
-    "skip_special_tokens",
-    "on_budget",
-    "jump_forward",
-    "retokenize",
-    *SUBMIT_OPTIONS,
-)
-"""Sampling options of ``run()`` and ``run_batch()``: the base for every ``gen``."""
-
-
-_OPTION_NAMES = frozenset(OPTIONS)
 
 
 class SglFunction:
@@ -94,6 +62,7 @@ class SglFunction:
         self.is_async = inspect.iscoroutinefunction(func)
         self.last_batch: Any = None
         self._pins = prefix.Pins()
+        self._plan: Plan | None = None
         functools.update_wrapper(self, func)
 
     def bind(self, **kwargs: Any) -> SglFunction:
@@ -239,9 +208,9 @@ class SglFunction:
             check_may_block("run_batch")
         check_timeout(timeout)
         limit = rows_at_once(num_threads, self.is_async)
-        _, defaults = self._split(options, only_options=True)
+        defaults = batch_options(options)
         title = self.__name__ if rows.total is None else f"{self.__name__} \u00d7 {rows.total}"
-        run, own = open_run(title, backend, run_id, defaults)
+        run, own = open_run(title, backend, run_id, defaults, self._make_plan)
         prefix.cache_for_rows(self, run, rows.known, {**run.defaults, **defaults})
         progress = Progress(title if progress_bar else None, rows.total)
         starter = RowStarter(self, run, own, {**run.defaults, **defaults}, timeout, limit)
@@ -303,7 +272,7 @@ class SglFunction:
         Raises:
             TypeError: the function has no such parameter.
         """
-        kwargs, options = self._split(kwargs)
+        kwargs, options = split_options(kwargs, self.arg_names)
         self._check_names("trace", kwargs)
         return trace_program(self, kwargs=kwargs, options=options, backend=backend)
 
@@ -372,6 +341,14 @@ class SglFunction:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _make_plan(self) -> Plan | None:
+        """What the source says of the program."""
+        if self._plan is None or not self._plan.still_true():
+            from .plan_reader import plan_of_program  # which knows programs
+
+            self._plan = plan_of_program(self) or Plan()
+        return self._plan if self._plan.nodes else None
+
     @property
     def _takes_any_keyword(self) -> bool:
         kinds = [p.kind for p in inspect.signature(self.func).parameters.values()]
@@ -384,21 +361,6 @@ class SglFunction:
                     f"{where}: {self.__name__}() has no parameter {name!r}; "
                     f"it has: {', '.join(self.arg_names) or 'none'}"
                 )
-
-    def _split(
-        self, kwargs: dict[str, Any], *, only_options: bool = False
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(the function's arguments, the sampling options) of ``kwargs``, both checked."""
-        taken = () if only_options else self.arg_names
-        mine = {k: v for k, v in kwargs.items() if k in _OPTION_NAMES and k not in taken}
-        options = given(**mine)
-        rest = {k: v for k, v in kwargs.items() if k not in mine}
-        if only_options and rest:
-            raise TypeError(
-                f"run_batch: unknown option {next(iter(rest))!r}; known: {', '.join(OPTIONS)}"
-            )
-        check(options)
-        return rest, options
 
     def _body(self, state: ProgramState, args: tuple, kwargs: dict[str, Any]) -> None:
         """The body of a plain program; ``kwargs`` has what is bound."""
@@ -414,11 +376,12 @@ class SglFunction:
         stream: bool,
     ) -> Job:
         """A run with its state, not begun."""
-        if "timeout" in self.arg_names and timeout is not None:
+        if timeout is not None and "timeout" in self.arg_names:
             kwargs, timeout = {**kwargs, "timeout": timeout}, None
-        check_timeout(timeout)
-        kwargs, defaults = self._split(kwargs)
-        run, own = open_run(self.__name__, backend, run_id, defaults)
+        if timeout is not None:
+            check_timeout(timeout)
+        kwargs, defaults = split_options(kwargs, self.arg_names)
+        run, own = open_run(self.__name__, backend, run_id, defaults, self._make_plan)
         executor = run.new_executor(
             {**run.defaults, **defaults}, label=self.__name__, family=Family(timeout)
         )

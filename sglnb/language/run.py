@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
+import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,17 +13,20 @@ from typing import Any
 
 from ..errors import EngineError, RequestAborted
 from ..events import RunEnded, RunStarted
-from .backend import Backend, as_backend, dispatcher_of, get_default_backend
+from .backend import Backend, Dispatcher, as_backend, dispatcher_of, get_default_backend
 from .chat_template import template_of
 from .errors import one_line
 from .executor import StreamExecutor
 from .family import Family
-from .waiting import wait_until
+from .plan import Plan, PlanWatch
+from .waiting import Waitable, wait_until
 
 _current: ContextVar[ProgramRun | None] = ContextVar("sglnb_run", default=None)
 
+_ids = random.Random()  # its own: a program that seeds the shared one would repeat ids
 
-class ProgramRun:
+
+class ProgramRun(Waitable):
     """The common part of the states of one ``%%sgl`` cell, ``run()`` or ``run_batch()``.
 
     Attributes:
@@ -35,6 +38,13 @@ class ProgramRun:
         stops: how often it was stopped; operations queued before the last stop are dropped.
     """
 
+    active = True
+    stops = 0
+    failure: BaseException | None = None
+    _stopped = False
+    _ended = False
+    _error = ""
+
     def __init__(
         self,
         backend: Backend,
@@ -42,27 +52,28 @@ class ProgramRun:
         run_id: str | None = None,
         title: str = "",
         defaults: dict[str, Any] | None = None,
+        plan: Plan | None = None,
     ):
+        self.lock = threading.RLock()
         self.defaults = dict(defaults or {})
-        self.id = run_id or secrets.token_hex(4)
+        self.id = run_id or f"{_ids.getrandbits(32):08x}"
         self.backend = backend
         self.title = title
         self.follows = getattr(backend, "needs_program", False)
         """Whether the backend wants to be told of states and gets them with requests."""
         self.template = template_of(backend)
-        self.dispatcher = dispatcher_of(backend)
-        self.active = True
-        self.stops = 0
-        self._stopped = False
         self._outer = current_run()
         self._numbers = itertools.count()
         self._open: set[StreamExecutor] = set()
-        self._error = ""
-        self.failure: BaseException | None = None
-        self._cond = threading.Condition()
-        self._ended = False
         self._on_end: list[Callable[[], None]] = []
-        backend.events.emit(RunStarted(run=self.id, title=title))
+        backend.events.emit(RunStarted(self.id, title))
+        self.watch = PlanWatch(plan, self.id, backend.events.emit) if plan is not None else None
+        """Tells what of the program's plan it comes to."""
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The threads that go on with what must not be done on the engine's."""
+        return dispatcher_of(self.backend)
 
     def new_executor(
         self,
@@ -80,7 +91,7 @@ class ProgramRun:
         )
         if self.follows:
             self.backend.state_began(executor)
-        with self._cond:
+        with self.lock:
             if self.active:  # later ones are not waited for: the run is about to end
                 self._open.add(executor)
         return executor
@@ -110,37 +121,39 @@ class ProgramRun:
             self.abort()
         self.active = False
         self.leave()
-        with self._cond:
+        with self.lock:
             executors = list(self._open)
         for executor in executors:
             executor.end()
-        self._end_if_over()
+        if not self._ended:
+            self._end_if_over()
 
     def executor_ended(self, executor: StreamExecutor, error: str) -> None:
         """Called once by each executor when all it had to do is done."""
         if self.follows:
             self.backend.state_ended(executor)
-        with self._cond:
+        with self.lock:
             self._open.discard(executor)
             if not self.active and self.failure is None:  # else a join or a reader told of it
                 self.failure = executor.error_
                 self._error = self._error or error
-        self._end_if_over()
+        if not self.active:
+            self._end_if_over()
 
     def _end_if_over(self) -> None:
-        with self._cond:
+        with self.lock:
             if self.active or self._open or self._ended:
                 return
             self._ended = True
             # Who waits for the end finds this event in the log.
-            self.backend.events.emit(RunEnded(run=self.id, error=self._error))
-            self._cond.notify_all()
+            self.backend.events.emit(RunEnded(self.id, self._error))
+            self.tell()
         for call in self._on_end:
             call()
 
     def when_done(self, call: Callable[[], None]) -> None:
         """``call()`` at the end, on whatever thread, or now; it must be quick and not raise."""
-        with self._cond:
+        with self.lock:
             if not self._ended:
                 self._on_end.append(call)
                 return
@@ -153,7 +166,7 @@ class ProgramRun:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end (Ctrl-C gets through); False when ``timeout`` seconds passed."""
-        return wait_until(self._cond, lambda: self._ended, timeout)
+        return wait_until(self.cond, lambda: self._ended, timeout)
 
     # -- the enclosing run -----------------------------------------------------------------
 
@@ -186,10 +199,14 @@ def run_for(executor: StreamExecutor) -> ProgramRun:
 
 
 def open_run(
-    title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
+    title: str,
+    backend: Backend | None,
+    run_id: str | None,
+    defaults: dict[str, Any],
+    plan: Callable[[], Plan | None] = lambda: None,
 ) -> tuple[ProgramRun, bool]:
     """The run to work in, and whether it is a new one: a program that is called from another
-    on the same backend belongs to that one's run."""
+    on the same backend belongs to that one's run. ``plan`` makes the plan of a new one."""
     outer = current_run()
     if backend is not None:
         backend = as_backend(backend)
@@ -197,7 +214,8 @@ def open_run(
         return outer, False
     if backend is None:
         backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(backend, run_id=run_id, title=title, defaults=defaults), True
+    run = ProgramRun(backend, run_id=run_id, title=title, defaults=defaults, plan=plan())
+    return run, True
 
 
 OWN_ERRORS = (Exception, asyncio.CancelledError, GeneratorExit)

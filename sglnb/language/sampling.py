@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from ..runtime.arguments import number
@@ -15,6 +16,8 @@ from .settings import global_config
 
 SUBMIT_OPTIONS = (*REPORT_OPTIONS, "lora")
 """Options that go to ``submit`` beside the sampling parameters."""
+
+_APART = frozenset(SUBMIT_OPTIONS)
 
 DTYPE_REGEX = {
     "int": r"[-+]?[0-9]+[ \n]*",
@@ -42,11 +45,16 @@ def dtype_name(dtype: Any) -> str | None:
 def given(**params: Any) -> dict[str, Any]:
     """The parameters that are not None; lists and dicts copied, so that the caller's stay
     theirs."""
-    return {
-        k: list(v) if isinstance(v, (list, tuple)) else dict(v) if isinstance(v, Mapping) else v
-        for k, v in params.items()
-        if v is not None
-    }
+    return {k: own(v) for k, v in params.items() if v is not None}
+
+
+def own(value: Any) -> Any:
+    """``value``, a list or a dict copied."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def check(params: dict[str, Any]) -> None:
@@ -58,10 +66,13 @@ def check(params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    key = tuple((name, value.__class__, value) for name, value in params.items())
-    plain = all(kind in _PLAIN for _, kind, _ in key)
-    if plain and key in _good:
-        return
+    # With the types: True, 1 and 1.0 are the same to a set.
+    key = (*params, *params.values(), *map(type, params.values()))
+    try:
+        if key in _good:
+            return
+    except TypeError:  # there is a list or a dict in it
+        pass
     if "n" in params:
         number("n", params["n"], 1, whole=True)
     top = params.get("top_logprobs_num", 0)
@@ -74,12 +85,12 @@ def check(params: dict[str, Any]) -> None:
     SamplingParams.of(probe)
     if "regex" in probe:
         check_regex(probe["regex"])
-    if plain and len(_good) < 1000:
+    if len(_good) < 1000 and _PLAIN.issuperset(map(type, params.values())):
         _good.add(key)
 
 
 _PLAIN = frozenset((str, int, float, bool))
-_good: set[tuple[tuple[str, type, Any], ...]] = set()
+_good: set[tuple[Any, ...]] = set()
 """Parameters that passed :func:`check`: a ``gen`` in a loop or a branch is made again and again."""
 
 
@@ -120,17 +131,21 @@ def resolve(
     if not global_config.skip_special_tokens_in_output:
         params.setdefault("skip_special_tokens", False)
     params.pop("n", None)
-    options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
+    options: dict[str, Any] = {}
+    if not _APART.isdisjoint(params):
+        options = {k: params.pop(k) for k in SUBMIT_OPTIONS if k in params}
     if gen.dtype is not None:
         params["regex"] = DTYPE_REGEX[gen.dtype]
-    own = params.pop("stop", None) or ()
+    its_own = params.pop("stop", None) or ()
+    ids = params.pop("stop_token_ids", None) or ()
+    if not (its_own or ids or stop or stop_token_ids or gen.form):
+        return params, options
     ends = () if gen.form is None else gen.form.ends
-    stops = [*((own,) if isinstance(own, str) else own), *ends, *stop]
-    if stops:
-        params["stop"] = list(dict.fromkeys(stops))
-    ids = [*(params.pop("stop_token_ids", None) or ())]
-    if not params.get("ignore_eos"):
-        ids += stop_token_ids
-    if ids:
-        params["stop_token_ids"] = list(dict.fromkeys(ids))
+    if its_own or ends or stop:
+        stops = ((its_own,) if isinstance(its_own, str) else its_own, ends, stop)
+        params["stop"] = list(dict.fromkeys(chain(*stops)))
+    if params.get("ignore_eos"):
+        stop_token_ids = ()
+    if ids or stop_token_ids:
+        params["stop_token_ids"] = list(dict.fromkeys((*ids, *stop_token_ids)))
     return params, options

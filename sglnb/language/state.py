@@ -155,9 +155,9 @@ class ProgramState:
         self.stream_executor.submit(SglSetVariable(name, value))
 
     def get_meta_info(self, name: str, timeout: float | None = None) -> Any:
-        """What the engine said of a generated variable: token counts, finish reason,
-        log-probabilities if asked for; None for one that was not generated. Waits and raises
-        as :meth:`get_var`."""
+        """What the engine said of a generated variable: token counts, finish reason, ``seconds``
+        (SGLang's ``e2e_latency``, also there), log-probabilities if asked for; None for one that
+        was not generated. Waits and raises as :meth:`get_var`."""
         return wait(reading.meta_info(self.stream_executor, name), timeout)
 
     def text(self) -> str:

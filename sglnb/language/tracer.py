@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .backend import Backend
 from .errors import Where, one_line
 from .ir import caller
+from .options import split_options
 from .placeholders import SglArgument, active_tracer
 from .recorder import Recorder
 from .trace_graph import Trace
@@ -69,7 +70,7 @@ class Tracer:
         """A program is run inside of the one that is traced."""
         if backend is not None and backend is not self.trace.backend:
             self.stop(f"{program.__name__} runs on a backend of its own")
-        rest, options = program._split(kwargs)
+        rest, options = split_options(kwargs, program.arg_names)
         return self.run(program, args, rest, options)
 
     def new_recorder(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .checkpoints import NOTHING, Checkpoint, Write
+from .checkpoints import NOTHING, Checkpoint, Write, write
 from .errors import GenerationError
 from .operation import Operation
 
@@ -17,11 +16,10 @@ if TYPE_CHECKING:
 class VariableTable:
     """Values by name, and for the others why one has to wait or will wait in vain.
 
-    Every change happens under ``lock``, which is the state's own.
+    Every change happens under the state's lock.
     """
 
-    def __init__(self, lock: threading.RLock):
-        self._lock = lock
+    def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.meta_info: dict[str, Any] = {}
         self.forms: dict[str, Form] = {}
@@ -35,32 +33,28 @@ class VariableTable:
         self.writes: tuple[Write, ...] = ()
         """What was set since the last checkpoint."""
 
-    def expect(self, op: Operation) -> None:
-        """``op`` was queued."""
-        if op.variable is not None:
-            self.pending[op.variable] = op
-
     def store(self, op: Operation, value: Any, meta_info: Any = None) -> None:
         """``op`` has made its variable."""
         op.value, op.meta_info = value, meta_info
         name = op.variable
         if name is None:
             return
-        with self._lock:
-            self.values[name] = value
-            self.own[name] = None
-            if name in self.lost:
-                self.lost = {n: error for n, error in self.lost.items() if n != name}
-            self.meta_info.pop(name, None)
-            self.forms.pop(name, None)
-            form = getattr(op.expr, "form", None)
-            if form is not None:
-                self.forms[name] = form
-            self.writes += (Write(name, value, meta_info, form),)
-            if meta_info is not None:
-                self.meta_info[name] = meta_info
-            if self.pending.get(name) is op:
-                del self.pending[name]
+        self.values[name] = value
+        self.own[name] = None
+        if name in self.lost:
+            self.lost = {n: error for n, error in self.lost.items() if n != name}
+        form = getattr(op.expr, "form", None)
+        if form is not None:
+            self.forms[name] = form
+        elif name in self.forms:
+            del self.forms[name]
+        if meta_info is not None:
+            self.meta_info[name] = meta_info
+        elif name in self.meta_info:
+            del self.meta_info[name]
+        self.writes += (write((name, value, meta_info, form)),)
+        if self.pending.get(name) is op:
+            del self.pending[name]
 
     def lose(self, op: Operation, error: GenerationError) -> None:
         """``op`` will not make its variable."""

@@ -84,6 +84,8 @@ class Intake:
         """A request and the event of its arrival; see :meth:`Engine.submit
         <sglnb.runtime.engine.Engine.submit>`."""
         params = self.sampling(params)
+        if params.tools is not None and params.tools.special(self._tokenizer.special_ids):
+            params.skip_special_tokens = False  # what begins a call is a part of the text
         adapter = self._loras.get(lora)
         if adapter is not None:
             extra_key = f"{extra_key}\n{adapter.extra_key}" if extra_key else adapter.extra_key
@@ -231,10 +233,9 @@ class Intake:
         """Whether a stop may end the text before its constraint does, on purpose. Special tokens
         do not: no constraint writes them as text."""
         table = self._tokenizer.token_bytes
-        special = {p for p, raw in zip(self._tokenizer.pieces, table, strict=True) if raw is None}
         return (
             bool(params.stop_regexes)
-            or not special.issuperset(params.stop_strings)
+            or not self._tokenizer.special_ids.keys() >= set(params.stop_strings)
             or any(table[i] is not None for i in params.stop_token_ids or ())
         )
 
@@ -279,6 +280,8 @@ def _source(kind: str, given: Any) -> str:
     """What :attr:`Constraint.source` will be, as far as it can be told before it is compiled."""
     if kind == "choices":
         return json.dumps(check_choices(given), ensure_ascii=False)
+    if kind in ("tools", "expression"):
+        return given.source
     return type_name(given) if kind in ("type", "json_schema") else given
 
 

@@ -180,7 +180,8 @@ class Request:
     @property
     def meta_info(self) -> dict[str, Any]:
         """Counts and log-probabilities, with SGLang's names; ``forced_tokens`` and ``seconds``, its
-        ``e2e_latency``, are ours."""
+        ``e2e_latency``, are ours. So is ``constraint_met``, of a text with a constraint: False if
+        it was cut before it was whole, by its length, a stop string or an abort."""
         seconds = self._seconds or time.monotonic() - self.arrived
         info: dict[str, Any] = {
             "id": self.rid,
@@ -193,6 +194,8 @@ class Request:
             "e2e_latency": seconds,
             "seconds": seconds,
         }
+        if self.cursor is not None:
+            info["constraint_met"] = self.met
         if self.report.return_logprob and self.cursor is not None:
             span = range(self.prompt_len, len(self.ids))
             info["output_mask_mass"] = [self.masses.get(at) for at in span]

@@ -105,6 +105,12 @@ class Tokenizer:
                 out.append(raw.decode("utf-8", errors="surrogateescape").translate(_STRAY))
         return out
 
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens, by name."""
+        rows = enumerate(zip(self.token_bytes, self.pieces, strict=True))
+        return {piece: i for i, (raw, piece) in rows if raw is None and piece != f"<unused {i}>"}
+
     def to_bytes(self, ids: list[int], *, special: bool = False) -> bytes:
         """The bytes that ``ids`` spell; special tokens are left out unless ``special``."""
         table, pieces = self.token_bytes, self.pieces

@@ -107,7 +107,9 @@ def tree_text(tree: Tree, keep: Iterable[int] = (), width: int = 60, limit: int 
 
 
 def to_text(events: Iterable[Event], run: str) -> str:
-    """The run for a terminal: one line of numbers, each state's own text, the tree."""
+    """The run for a terminal: one line of numbers, each state's own text, the program, the tree."""
+    from .program_rows import has_shape, program_text  # which uses the words of this module
+
     view = fold(run_events(events, run))
     header = view["header"]
     lines = [" · ".join([title_of(header, run), *header_words(header)])]
@@ -130,6 +132,8 @@ def to_text(events: Iterable[Event], run: str) -> str:
             )
             name, chosen = (clip_middle(one_line(pick[key]), LABEL) for key in ("name", "text"))
             lines.append(f"{indent}  {name} = {chosen} ({scores})")
+    if has_shape(view["program"]):
+        lines.append(program_text(view))
     if len(view["tree"]["nodes"]) > 1:
         lines.append(tree_text(view["tree"], run_nodes(view)))
     return "\n".join(lines)

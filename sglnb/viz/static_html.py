@@ -26,10 +26,12 @@ from .plain import (
     run_nodes,
     title_of,
 )
+from .program_rows import has_shape
 from .reduce import ViewState, fold
 from .reduce_tree import Tree, initial_tree, reduce_tree
 from .runlog import run_events
 from .static_constraint import constraints_html
+from .static_program import program_html
 from .static_schedule import schedule_html
 from .text import (
     LONGEST,
@@ -78,8 +80,8 @@ _RARE = {
 
 
 def static_html(events: Iterable[Event], run: str) -> str:
-    """The run as one collapsed ``<details>``: numbers, each state's tokens, constraints,
-    branches, steps of the engine, tree."""
+    """The run as one collapsed ``<details>``: numbers, each state's tokens, the program,
+    constraints, branches, steps of the engine, tree."""
     return view_html(fold(run_events(events, run)), run)
 
 
@@ -100,6 +102,8 @@ def view_html(view: ViewState, run: str = "") -> str:
     tokens = view["tokens"]
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
         parts.append(_row_html(view, depth, row))
+    if has_shape(view["program"]):
+        parts.append(program_html(view))
     if view["constraint"]["order"]:
         parts.append(constraints_html(view))
     if len(view["branches"]["order"]) > 1:

@@ -10,12 +10,14 @@ import jsonschema
 import numpy as np
 import pytest
 from constraint_tools import CHARACTER, regexes
+from dice import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglnb.errors import ConstraintError
-from sglnb.runtime.constraints import compile_constraint
+from sglnb.runtime.constraints import compile_constraint, llg_closing
 from sglnb.runtime.constraints.distance import FAR, Best, Bounds, Spelled
+from sglnb.runtime.constraints.llg_closing import LLGCloser
 
 CASES = [
     r"[a-z]{3,9}",
@@ -27,43 +29,6 @@ CASES = [
 ]
 
 
-def walk(constraint, budget: int, rng: random.Random, *, jump: bool = False) -> list[int] | None:
-    """A text of a model that chooses at random, closed in time; None if none fits."""
-    closer = constraint.closer(budget)
-    if closer is None:
-        return None
-    cursor, ids = constraint.start(), []
-
-    def take(token: int) -> bool:
-        cursor.advance(token)
-        if not closer.keeps(cursor, token, budget - len(ids) - 1):
-            cursor.rollback(1)
-            return False
-        ids.append(token)
-        return True
-
-    while len(ids) < budget and not cursor.done:
-        forced = cursor.forced_tokens(ids)[: budget - len(ids)] if jump else []
-        if forced and take(forced[0]):
-            continue
-        way = closer.way(budget - len(ids))
-        if way:
-            assert take(way[0])
-            continue
-        mask = closer.legal(cursor, budget - len(ids))
-        words = cursor.allowed() if mask is None else mask.words
-        legal = [i for i in range(32 * len(words)) if words[i >> 5] >> (i & 31) & 1]
-        if not take(rng.choice(legal)):
-            assert take(closer.instead()[0])
-    eos = cursor_eos(constraint)
-    return [i for i in ids if i not in eos] if cursor.is_final else pytest.fail("no legal end")
-
-
-def cursor_eos(constraint) -> set[int]:
-    vocabulary = constraint.vocabulary
-    return set(getattr(vocabulary, "base", vocabulary).eos_ids)
-
-
 @pytest.mark.parametrize("jump", [False, True])
 @pytest.mark.parametrize("regex", CASES)
 def test_a_random_writer_always_ends_in_time(tokenizer, regex: str, jump: bool):
@@ -71,7 +36,7 @@ def test_a_random_writer_always_ends_in_time(tokenizer, regex: str, jump: bool):
     rng = random.Random(regex)
     least = next(n for n in range(1, 60) if constraint.closer(n))
     for budget in (least, least + 1, least + rng.randint(2, 30)):
-        ids = walk(constraint, budget, rng, jump=jump)
+        ids = write(constraint, tokenizer, rng, budget, jump=jump)
         assert len(ids) <= budget
         assert re.fullmatch(regex, tokenizer.to_bytes(ids).decode())
 
@@ -106,7 +71,7 @@ def test_bounds_are_reachable_and_no_token_is_lost(tiny, regex: str, seed: int):
     least = best.of(0, b"")
     rng = random.Random(seed)
     for budget in {least, least + rng.randint(0, 6)} - {0}:
-        ids = walk(constraint, budget, rng, jump=rng.random() < 0.5)
+        ids = write(constraint, tiny, rng, budget, jump=rng.random() < 0.5)
         text = tiny.to_bytes(ids).decode()
         assert len(ids) <= budget
         assert constraint.dfa.matches(text)
@@ -150,7 +115,7 @@ def test_a_record_at_every_budget(tiny):
     least = next(n for n in range(400) if constraint.closer(n))
     assert least > 50
     for budget in range(least, least + 12, 3):
-        text = tiny.to_bytes(walk(constraint, budget, random.Random(budget))).decode()
+        text = tiny.to_bytes(write(constraint, tiny, random.Random(budget), budget)).decode()
         assert re.fullmatch(CHARACTER, text)
 
 
@@ -175,9 +140,50 @@ def test_json_is_closed_in_time(tokenizer, at: int):
     constraint = compile_constraint(json_schema=schema, tokenizer=tokenizer)
     rng, found = random.Random(at), 0
     for budget in (1, 2, 4, 8, 13, 24, 40):
-        ids = walk(constraint, budget, rng, jump=rng.random() < 0.5)
+        ids = write(constraint, tokenizer, rng, budget, jump=rng.random() < 0.5, eager=0)
         if ids is not None:
             found += 1
             assert len(ids) <= budget
             jsonschema.validate(json.loads(tokenizer.to_bytes(ids)), schema)
     assert found >= 3
+
+
+NESTED = """start: sum
+sum: product (("+"|"-") product)*
+product: part (("*"|"/") part)*
+part: NUMBER | "(" sum ")" | NAME "(" sum ("," sum)* ")"
+NUMBER: /[0-9]+/
+NAME: /[a-z]{3,8}/"""
+
+
+def test_a_nested_grammar_is_closed_in_time(tokenizer):
+    """Names are written letter by letter, so the grammar is deep before anything closes it."""
+    constraint = compile_constraint(grammar=NESTED, tokenizer=tokenizer)
+    rng = random.Random(1)
+    for budget in (1, 2, 3, 5, 9, 17, 40, 120):
+        ids = write(constraint, tokenizer, rng, budget, eager=0)
+        assert len(ids) <= budget
+        text = tokenizer.to_bytes(ids).decode()
+        assert constraint.accepts(text)
+        assert re.search(r"[0-9]", text)
+
+
+def test_looking_for_an_end_has_a_bound(tokenizer, monkeypatch):
+    """Counted in masks: on the engine's thread other requests wait for it."""
+    constraint = compile_constraint(grammar=NESTED, tokenizer=tokenizer)
+    masks = []
+    whole = llg_closing._likely_ends
+    monkeypatch.setattr(llg_closing, "_likely_ends", lambda *a: masks.append(1) or whole(*a))
+    keeps, most = LLGCloser.keeps, 0
+
+    def counted(closer, *place):
+        nonlocal most
+        masks.clear()
+        out = keeps(closer, *place)
+        most = max(most, len(masks))
+        return out
+
+    monkeypatch.setattr(LLGCloser, "keeps", counted)
+    for seed in range(4):
+        write(constraint, tokenizer, random.Random(seed), 100, eager=0)
+    assert 0 < most <= llg_closing.LOOKS

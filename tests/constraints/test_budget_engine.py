@@ -54,6 +54,7 @@ def test_random_budgets_in_one_batch(engine, jump):
     for one, result in zip(params, results, strict=True):
         meta, text = result["meta_info"], result["text"]
         assert meta["completion_tokens"] <= one["max_new_tokens"]
+        assert meta["constraint_met"]
         if "regex" in one:
             assert re.fullmatch(one["regex"], text)
         else:
@@ -85,6 +86,7 @@ def test_cut_error_and_close(engine):
     params = {"regex": regex, "max_new_tokens": least(engine, regex=regex) + 1, "seed": 1}
     cut = engine.generate(PROMPT, params)
     assert cut["meta_info"]["finish_reason"]["type"] == "length"
+    assert not cut["meta_info"]["constraint_met"]
     assert not re.fullmatch(regex, cut["text"])
     request = engine.submit(PROMPT, params | {"on_budget": "error"})
     with pytest.raises(ConstraintError, match=r"regex: the text was cut after .* raise max_tokens"):

@@ -119,6 +119,9 @@ def test_dates_are_in_the_calendar(tiny):
     assert moment.accepts('"2024-02-29T10:00:59.5Z"')
     assert not moment.accepts('"2024-02-29T10:00:60Z"')
     assert not moment.accepts('"2023-02-29T10:00:59Z"')
+    time = compile_constraint(json_schema={"type": "string", "format": "time"}, tokenizer=tiny)
+    assert time.accepts('"10:00:59Z"')
+    assert not time.accepts('"22:59:60Z"')
 
 
 def test_a_number_alone_can_be_ended(tiny):
@@ -156,6 +159,16 @@ def test_a_number_alone_can_be_ended(tiny):
         ({"pattern": "(?=a)b"}, r"pattern at \$ '\(\?=a\)b': look-around"),
         ({"minProperties": 2}, r"minProperties at \$ is more than the 0 properties required"),
         ({"not": {}}, r"not at \$ cannot be enforced"),
+        ({"items": [{}]}, r"no JSON Schema at \$.items: .*it is one of draft 7, which .*draft-07"),
+        (
+            {"$schema": "http://json-schema.org/draft-04/schema#", "items": {"const": 1}},
+            r"const at \$.items says nothing in the draft of the schema",
+        ),
+        (
+            {"prefixItems": [{}], "additionalItems": False},
+            r"additionalItems at \$ says nothing in the draft",
+        ),
+        ({"type": "string", "format": "secret"}, r"no finished text can be checked for it here"),
         (
             {"items": {"oneOf": [{"type": "integer"}, {"type": "number"}]}},
             r"at \$.items: oneOf constraints are not supported; lenient=True",
@@ -243,6 +256,21 @@ def test_lenient_leaves_out_and_checks(tiny):
     strict = compile_constraint(json_schema=PERSON, lenient=True, tokenizer=tiny)
     assert strict.warnings == ()
     strict.check("not looked at: all of it was enforced")
+
+
+def test_counts_may_have_a_point(tiny):
+    schema = {"type": "array", "minItems": 1.0, "maxItems": 2.0, "items": {"const": 1}}
+    constraint = compile_constraint(json_schema=schema, tokenizer=tiny)
+    assert [n for n in range(4) if constraint.accepts(json.dumps([1] * n))] == [1, 2]
+
+
+def test_dependencies_are_found_in_every_draft(tiny):
+    for draft in ({}, {"$schema": "http://json-schema.org/draft-07/schema#"}):
+        schema = {**draft, "type": "object", "dependencies": {"a": ["b"]}}
+        constraint = compile_constraint(json_schema=schema, lenient=True, tokenizer=tiny)
+        constraint.check('{"a": 1, "b": 2}')
+        with pytest.raises(ConstraintError, match=r"dependency of 'a'.*dependencies could not be"):
+            constraint.check('{"a": 1}')
 
 
 def test_check_text_names_the_place():

@@ -208,7 +208,7 @@ def inner(value: Any) -> list[Call]:
 def test_what_is_written_binds(tiny, style):
     constraint = compile_constraint(tools=TOOLS, tool_style=style, tokenizer=tiny)
     form = CallForm(ToolSet(TOOLS, style))
-    texts = walks(constraint, tiny, 60)
+    texts = walks(constraint, tiny, 100)
     calls = [form.read(text, None) for text in texts]
     assert {call.name for call in calls} >= {"convert", "geocode", "plan", "level", "now"}
     for call in calls:

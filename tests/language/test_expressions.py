@@ -132,6 +132,70 @@ def test_gen_wins_over_run_and_nothing_of_the_callers_is_kept_or_changed():
     assert defaults["stop"] == ["never"]
 
 
+def test_every_parameter_of_gen_comes_under_its_own_name():
+    given = {
+        "max_tokens": 9,
+        "min_tokens": 1,
+        "n": 2,
+        "stop": ["a"],
+        "stop_token_ids": [3],
+        "stop_regex": ["b"],
+        "temperature": 0.1,
+        "top_p": 0.2,
+        "top_k": 4,
+        "min_p": 0.3,
+        "frequency_penalty": 0.4,
+        "presence_penalty": 0.5,
+        "repetition_penalty": 0.6,
+        "logit_bias": {7: 0.7},
+        "custom_logit_processor": lambda ids, logits: logits,
+        "seed": 8,
+        "no_stop_trim": True,
+        "ignore_eos": True,
+        "skip_special_tokens": False,
+        "return_logprob": True,
+        "logprob_start_len": 0,
+        "top_logprobs_num": 2,
+        "token_ids_logprob": [5],
+        "return_text_in_logprobs": True,
+        "return_entropy": True,
+        "regex": "a+",
+        "on_budget": "cut",
+        "jump_forward": False,
+        "retokenize": "rewind",
+        "lora": "mine",
+    }
+    renamed = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
+    expected = {renamed.get(name, name): value for name, value in given.items()}
+    assert sgl.gen("x", **given).sampling_params == expected
+    apart = {"name", "dtype", "choices", "choices_method", "type", "pick", "timeout"}
+    constraints = {"json_schema", "grammar", "whitespace", "lenient"}
+    constraints |= {"tools", "tool_style", "when", "max_calls", "expression", "scope"}
+    assert set(inspect.signature(sgl.gen).parameters) == given.keys() | apart | constraints
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"json_schema": '{"type": "integer"}', "whitespace": "compact", "lenient": True},
+        {"grammar": 'start: "a"'},
+    ],
+)
+def test_every_constraint_of_gen_comes_under_its_own_name(given):
+    assert sgl.gen("x", **given).sampling_params == given
+
+
+def test_tools_and_expressions_come_under_their_own_names():
+    def look(n: int) -> int:
+        """Look."""
+
+    params = sgl.gen("x", tools=[look], tool_style="python", when="<call>", max_calls=2)
+    assert list(params.sampling_params) == ["tools"]
+    assert "look" in params.sampling_params["tools"].source
+    params = sgl.gen("x", expression=float, scope={"price": float})
+    assert list(params.sampling_params) == ["expression"]
+
+
 def test_ignore_eos_also_ignores_the_templates_end():
     params, _ = resolve(SglGen("x", {"ignore_eos": True}), {}, stop_token_ids=(7,))
     assert "stop_token_ids" not in params

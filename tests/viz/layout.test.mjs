@@ -98,3 +98,20 @@ test("names of rows", () => {
   assert.equal(L.rowLabel({ label: "", name: "", parent: null, index: 0, state: "x" }), "x");
   assert.equal(L.rowLabel({ label: "a", name: "b", parent: "s", index: 0, state: "x" }), "a");
 });
+
+test("a label width fits if and only if the drawing does", () => {
+  const tree = { nodes: { 0: { node: 0, parent: null, head: [], tail: [], hidden: 0 } } };
+  const items = [];
+  for (let i = 1; i <= 60; i++) {
+    const parent = i % 3 ? i - 1 : 0;
+    tree.nodes[i] = { node: i, parent, head: ["word ".repeat(i % 13)], tail: [], hidden: i % 5 };
+    items.push({ node: i, depth: 1, start: 0, parent });
+  }
+  items.push({ more: 12, tokens: 900, depth: 1, parent: 60 });
+  const labels = [44, 34, 26, 20, 14];
+  const meta = () => "12 tok";
+  for (let room = 100; room < 1500; room += 50) {
+    const first = labels.find((label) => L.treeLayout(tree, items, label, meta).width <= room) ?? 14;
+    assert.equal(L.fittingLabel(tree, items, labels, room, meta), first);
+  }
+});

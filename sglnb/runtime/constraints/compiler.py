@@ -111,7 +111,15 @@ def compile_constraint(
     spec = called or typed
     if spec is not None:
         key = (kind, spec.source, spec.grammar)
-        return _llg(key, lambda: Prepared(spec.grammar), None, tokenizer)
+        special = {} if called is None else called.special(tokenizer.special_ids)
+        for name in special:
+            if special[name] in tokenizer.eos_ids:
+                raise ConstraintError(
+                    f"when: {name!r} ends the whole text with this model; take another token or a "
+                    "text"
+                )
+        grammar = partial(called.grammar_for, special) if special else lambda: spec.grammar
+        return _llg(key, lambda: Prepared(grammar()), None, tokenizer)
     if choices is not None:
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)

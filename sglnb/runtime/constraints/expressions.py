@@ -278,21 +278,27 @@ class ExpressionGrammar(PythonGrammar):
             self.rules.add(symbol, level("primary"), text(f" ** {exponent}"))
 
     def _primary(self, symbol: Symbol, kind: Any, level: Any) -> None:
-        add, depth = self.rules.add, symbol.depth
         self.literals.add(symbol, kind, "expression")
         if kind is float:
             self.literals.add(symbol, int, "expression")
+        if symbol.depth:
+            inside = self.value(kind, symbol.depth - 1, "expression")
+            self.rules.add(symbol, text("("), inside, text(")"))
+        self.rules.add(symbol, level("given"))
+
+    def _given(self, symbol: Symbol, kind: Any, level: Any) -> None:
+        """What has its type whatever stands around it. ``{"sku": "x"}`` alone does not: only where
+        a TypedDict is asked for is it one."""
         for name, given in self.variables.items():
             if fits(given, kind):
-                add(symbol, text(name))
+                self.rules.add(symbol, text(name))
         self.add_calls(symbol, kind)
-        if depth:
-            add(symbol, text("("), self.value(kind, depth - 1, "expression"), text(")"))
-            self._add_methods(symbol, kind, depth)
+        if symbol.depth:
+            self._add_methods(symbol, kind, symbol.depth)
         for owner in self.known:
             for behind, part in self._parts(owner):
                 if fits(part, kind):
-                    self._add_part(symbol, owner, behind, depth)
+                    self._add_part(symbol, owner, behind, symbol.depth)
 
     def _add_part(self, symbol: Symbol, owner: Any, behind: tuple[Any, ...], depth: int) -> None:
         index = len(behind) > 1
@@ -301,7 +307,8 @@ class ExpressionGrammar(PythonGrammar):
                 one if isinstance(one, str) else self.value(one, depth - 1, "expression")
                 for one in behind
             ]
-            self.rules.add(symbol, self.level("primary", owner, depth), *items)
+            label = "given" if index else "primary"
+            self.rules.add(symbol, self.level(label, owner, depth), *items)
 
     def _add_methods(self, symbol: Symbol, kind: Any, depth: int) -> None:
         if not any(unbound(one) is str for one in self.known):

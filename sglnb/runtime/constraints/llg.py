@@ -18,7 +18,13 @@ import numpy as np
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint, Cursor, Mask
 from sglnb.runtime.constraints.grammar import told
-from sglnb.runtime.constraints.llg_closing import LONGEST_WAY, LLGCloser, may_end, shortest
+from sglnb.runtime.constraints.llg_closing import (
+    FIRST_LOOKS,
+    LONGEST_WAY,
+    LLGCloser,
+    may_end,
+    shortest,
+)
 from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
 from sglnb.runtime.constraints.spelling import RECENT, common_prefix
 from sglnb.runtime.tokenizer import Tokenizer
@@ -79,7 +85,12 @@ class LLGConstraint(Constraint):
         return LLGCursor(self, self._matcher.deep_copy())
 
     def accepts(self, text: str) -> bool:
-        ids = self.vocabulary.spelling.spell(text)
+        spellings = [self.vocabulary.spelling.spell(text)]
+        if self.vocabulary.names_special(text):
+            spellings.append(self.vocabulary.spell(text))
+        return any(map(self._takes, spellings))
+
+    def _takes(self, ids: list[int]) -> bool:
         matcher = self._matcher.deep_copy()
         return -1 not in ids and matcher.try_consume_tokens(ids) == len(ids) and may_end(matcher)
 
@@ -89,7 +100,7 @@ class LLGConstraint(Constraint):
     @cached_property
     def _shortest(self) -> list[int] | None:
         """The shortest text that was found, as tokens."""
-        return shortest(self._matcher, self.vocabulary, LONGEST_WAY)
+        return shortest(self._matcher, self.vocabulary, LONGEST_WAY, FIRST_LOOKS)
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +112,7 @@ class LLGConstraint(Constraint):
     def closer(self, budget: int) -> LLGCloser | None:
         way = self._shortest
         if way is not None and len(way) > budget:
-            way = shortest(self._matcher, self.vocabulary, budget)
+            way = shortest(self._matcher, self.vocabulary, budget, FIRST_LOOKS)
             if way is None:
                 return None
         return LLGCloser(self.vocabulary, way, budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from functools import cached_property
 
@@ -11,6 +12,10 @@ import numpy as np
 from sglnb.runtime.constraints.spelling import Spelling
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 from sglnb.runtime.tokenizer import Tokenizer
+
+_CLOSING = ("]}]", "]}}", "}}}", "]]]", "]}", "}]", "}}", "]]", "}", "]", "))))", "))", ")", ">")
+_VALUES = ("0", '""', "1", "''", "{}", "[]")
+_SIGNS = (";", ",", ".", ":", "=", "-", "/", "'", '"', "{", "[", "(", "<", " ", "\n")
 
 
 class LLGVocabulary:
@@ -22,6 +27,7 @@ class LLGVocabulary:
         size = vocabulary.size
         # It wants an end of text; a tokenizer without one gets an id past its own.
         self.eos_ids = vocabulary.eos_ids or [size]
+        self.special_ids = tokenizer.special_ids
         wrapper = llguidance.TokenizerWrapper(_Tokens(tokenizer, self))
         self.tokenizer = llguidance.LLTokenizer(
             wrapper, n_vocab=max(size, *(i + 1 for i in self.eos_ids)), eos_token=self.eos_ids
@@ -42,10 +48,12 @@ class LLGVocabulary:
     def between(self) -> np.ndarray:
         """Tokens that often close what is open, or are the least that can stand for a value, the
         most useful first."""
-        closing = ["]}]", "]}}", "}}}", "]]]", "]}", "}]", "}}", "]]", "}", "]", ")", ">"]
-        values = ["0", '""', "1", "''", "{}", "[]"]
-        others = [";", ".", ",", ":", "=", "-", "/", "'", '"', "{", "[", "(", "<", " ", "\n"]
-        return self._ids([*closing, *values, *others])
+        return self._ids([*_CLOSING, *_VALUES, *_SIGNS])
+
+    @cached_property
+    def behind(self) -> np.ndarray:
+        """The same behind a value: it is not to grow."""
+        return self._ids([*_CLOSING, *_SIGNS, *_VALUES])
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -64,28 +72,64 @@ class LLGVocabulary:
         return np.array([known[t.encode()] for t in texts if t.encode() in known], dtype=np.int64)
 
     @cached_property
-    def letter(self) -> int:
-        """A token that is legal where text is free; -1 if there is none."""
-        return self._by_bytes.get(b"a", -1)
+    def special(self) -> np.ndarray:
+        """Special tokens that do not end a text; legal only where a grammar names them."""
+        ids = set(self.special_ids.values()) - set(self.base.eos_ids)
+        return np.array(sorted(ids), dtype=np.int64)
 
-    def longest_prefix(self, text: bytes) -> int | None:
-        """The longest token that ``text`` begins with."""
-        for n in range(min(len(text), self.base.longest), 0, -1):
-            token = self._by_bytes.get(text[:n])
-            if token is not None:
-                return token
-        return None
+    def names_special(self, text: str) -> bool:
+        """Whether there is the name of a special token in ``text``."""
+        return any(name in text for name in self.special_ids)
+
+    def spell(self, text: str) -> list[int]:
+        """Canonical ids of ``text``, special tokens by name; -1 for what there is no token for."""
+        parts = self._names.split(text)
+        named = self.special_ids
+        return [
+            i
+            for at, part in enumerate(parts)
+            for i in ([named[part]] if at % 2 else self.spelling.spell(part) if part else [])
+        ]
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        longest_first = sorted(self.special_ids, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+
+    def is_free(self, words: np.ndarray) -> bool:
+        """Whether a mask allows nearly any text, as inside a string."""
+        size = self.base.size
+        return int.from_bytes(words.tobytes(), "little").bit_count() > size // 2
+
+    def spelled(self, token: int) -> bytes:
+        """The bytes of a token, of a special one some that no text has."""
+        return self._raw[token] or b"\xff%d\xff" % token
+
+    def split(self, text: bytes) -> list[int]:
+        """Tokens of ``text``, the longest that fits each time; up to a byte that has none, or up to
+        a special token."""
+        out: list[int] = []
+        while text:
+            ends = range(min(len(text), self.base.longest), 0, -1)
+            token = next((t for n in ends if (t := self._by_bytes.get(text[:n])) is not None), None)
+            if token is None:
+                break
+            out.append(token)
+            text = text[len(self._raw[token]) :]
+        return out
 
     @cached_property
     def _by_bytes(self) -> dict[bytes, int]:
         return {raw: i for i, raw in reversed(list(enumerate(self._raw))) if raw}
 
     @cached_property
-    def lengths(self) -> np.ndarray:
-        """Bytes of each token."""
-        return np.array([len(raw) for raw in self._raw], dtype=np.int64)
+    def by_length(self) -> np.ndarray:
+        """The tokens that may stand in a text, the shortest first."""
+        lengths = np.array([len(raw) for raw in self._raw], dtype=np.int64)
+        order = np.argsort(lengths, kind="stable")
+        return order[lengths[order] > 0]
 
-    @property
+    @cached_property
     def _raw(self) -> list[bytes]:
         """Bytes of each token that may stand in a text, b"" for the others."""
         cuts = self.base.cuts

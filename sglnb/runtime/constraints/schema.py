@@ -50,10 +50,16 @@ _YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _FOURTH = "(0[48]|[2468][048]|[13579][26])"
 _LEAP = f"([0-9]{{2}}{_FOURTH}|{_FOURTH}00)"
 _DATE = f"({_YEAR}-((0[13-9]|1[0-2])-[0-9]{{2}}|02-([01][0-9]|2[0-8]))|{_LEAP}-02-29)"
-_EXACT = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt][0-9]{{2}}:[0-9]{{2}}:[0-5]"}
+_EXACT = {
+    "date": f"^{_DATE}$",
+    "date-time": f"^{_DATE}[Tt][0-9]{{2}}:[0-9]{{2}}:[0-5]",
+    "time": "^[0-9]{2}:[0-9]{2}:[0-5]",
+}
 """Beside ``format``, which knows the days of a month but no leap years, year 0 or leap seconds:
 what is written must be a date for Python too."""
 
+_COUNTED = ("Items", "Length", "Properties")
+_COUNTS = frozenset(f"{of}{what}" for of in ("min", "max") for what in _COUNTED)
 _NUMBERS = frozenset(("integer", "number"))
 _BARE = frozenset(("integer", "number", "boolean", "null"))
 
@@ -109,7 +115,7 @@ def _prepare(source: str, whitespace: str, lenient: bool, doubtful: bool) -> Pre
         root = json.loads(source)
         if doubtful:
             check_schema(root)
-        root = _with_named_keys(root)
+        root = _in_plain_words(root)
         found = problems(root)
         if found and not lenient:
             return f"{found[0]}; lenient=True leaves it out and checks the finished text"
@@ -148,13 +154,19 @@ def _json(schema: Any, options: dict[str, Any]) -> str:
     return f"%json {json.dumps(schema, ensure_ascii=False)}"
 
 
-def _with_named_keys(root: Any) -> Any:
-    """A copy in which ``propertyNames`` with a list of names, as ``dict[SomeEnum, int]`` has it,
-    is written as ``properties``, which can be enforced."""
+def _in_plain_words(root: Any) -> Any:
+    """A copy that says the same in what can be enforced: counts as ``2`` where they are ``2.0``;
+    ``propertyNames`` with a list of names, as ``dict[SomeEnum, int]`` has it, as ``properties``.
+    """
     copy = json.loads(json.dumps(root))
     for part in list(parts(copy)):
         inner = part.schema
-        names = inner.get("propertyNames") if isinstance(inner, dict) else None
+        if not isinstance(inner, dict):
+            continue
+        for key in _COUNTS & inner.keys():
+            if isinstance(inner[key], float) and inner[key].is_integer():
+                inner[key] = int(inner[key])
+        names = inner.get("propertyNames")
         if isinstance(names, dict) and "$ref" in names:
             names = target(copy, Part((*part.pointer, "propertyNames"), names)).schema
         if isinstance(names, dict) and {"properties", "patternProperties"}.isdisjoint(inner):
@@ -186,6 +198,8 @@ def _blame(root: Any) -> list[tuple[Part, str]]:
     out: list[tuple[Part, str]] = []
     for part in reversed(list(parts(root))):
         ref = reference(("x-root", *part.pointer))
+        if part.schema is False and part.pointer:
+            continue  # what may not be there; that is for the schema around it to say
         why = _error(_grammar({"x-root": moved, "$ref": ref}, {}, False))
         inside = any(p.pointer[: len(part.pointer)] == part.pointer for p, _ in out)
         if why and not inside and not _refers(root, part, out):

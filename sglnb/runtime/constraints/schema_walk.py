@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -40,6 +41,19 @@ _NOT_ENFORCED = _words(
     "dependentRequired dependentSchemas unevaluatedItems unevaluatedProperties $dynamicRef "
     "$recursiveRef $anchor $dynamicAnchor $recursiveAnchor $vocabulary"
 )
+_SINCE = {
+    4: _words("not allOf anyOf oneOf minProperties maxProperties multipleOf"),
+    6: _words("const contains propertyNames"),
+    7: _words("if then else"),
+    2019: _words(
+        "dependentRequired dependentSchemas minContains maxContains unevaluatedItems "
+        "unevaluatedProperties $anchor $recursiveRef"
+    ),
+    2020: _words("prefixItems $dynamicRef"),
+}
+"""The draft that brought a keyword; to those before it says nothing."""
+_UNTIL = {2019: _words("additionalItems $recursiveRef")}
+_DRAFTS = {"draft-03": 3, "draft-04": 4, "draft-06": 6, "draft-07": 7, "2019-09": 2019}
 _ONE = ("items", "additionalProperties", "additionalItems")
 _LIST = ("items", "prefixItems", "anyOf", "oneOf", "allOf")
 _NAMED = ("properties", "patternProperties")
@@ -140,15 +154,27 @@ def reference(pointer: tuple[str, ...]) -> str:
 
 def problems(root: Any) -> list[Problem]:
     """The keywords of ``root`` that cannot be enforced while the text is written."""
-    return [problem for part in parts(root) for problem in _problems(part)]
+    strangers = _strangers(root)
+    return [problem for part in parts(root) for problem in _problems(part, strangers)]
 
 
-def _problems(part: Part) -> Iterator[Problem]:
+def _strangers(root: Any) -> frozenset[str]:
+    """The keywords that the draft of ``root`` does not know, though others do."""
+    named = root.get("$schema", "") if isinstance(root, dict) else ""
+    draft = next((number for name, number in _DRAFTS.items() if name in named), 2020)
+    later = (words for since, words in _SINCE.items() if since > draft)
+    gone = (words for until, words in _UNTIL.items() if until < draft)
+    return frozenset[str]().union(*later, *gone)
+
+
+def _problems(part: Part, strangers: frozenset[str]) -> Iterator[Problem]:
     schema = part.schema
     if not isinstance(schema, dict):
         return
     for keyword in schema:
-        if keyword in _NOT_ENFORCED:
+        if keyword in strangers:
+            yield Problem(part, keyword, 'says nothing in the draft of the schema (see "$schema")')
+        elif keyword in _NOT_ENFORCED:
             yield Problem(part, keyword, "cannot be enforced while the text is written")
         elif keyword == "x-guidance":
             yield Problem(part, keyword, "is not read; use whitespace= and lenient=")
@@ -158,7 +184,10 @@ def _problems(part: Part) -> Iterator[Problem]:
             yield Problem(part, keyword, f"is no keyword of JSON Schema{hint}")
     name = schema.get("format")
     if name is not None and name not in FORMATS:
-        yield Problem(part, "format", f"{name!r} is none of {', '.join(sorted(FORMATS))}")
+        why = f"{name!r} is none of {', '.join(sorted(FORMATS))}"
+        if not _checkable(name):
+            why += ", and no finished text can be checked for it here"
+        yield Problem(part, "format", why)
     patterns = [("pattern", schema["pattern"])] if "pattern" in schema else []
     patterns += [("patternProperties", name) for name in schema.get("patternProperties", ())]
     for keyword, pattern in patterns:
@@ -170,6 +199,15 @@ def _problems(part: Part) -> Iterator[Problem]:
         yield Problem(part, "minProperties", f"is more than the {certain} properties required")
 
 
+def _checkable(name: str) -> bool:
+    """Whether the jsonschema library knows what a ``format`` asks for: some need packages that are
+    not always there."""
+    from jsonschema import Draft202012Validator  # slow to import
+
+    return name in Draft202012Validator.FORMAT_CHECKER.checkers
+
+
+@lru_cache(maxsize=1024)
 def _refused(pattern: str) -> str:
     probe = llguidance.LLMatcher.grammar_from_regex(pattern)
     message = llguidance.LLMatcher.validate_grammar(probe)

@@ -62,7 +62,7 @@ class ToolSet:
         self.functions = {f.name: f for f in _read(tools)}
         self.classes: dict[str, type] = {}
         self.source = ", ".join(map(str, self.functions.values()))
-        self.grammar = self._python() if self.style == "python" else self._json()
+        self.grammar = self.grammar_for({})
 
     def __repr__(self) -> str:
         return f"ToolSet({self.source})"
@@ -72,7 +72,16 @@ class ToolSet:
         """Whether the text is one call and nothing else."""
         return self.when is None and self.max_calls == 1
 
-    def _json(self) -> str:
+    def special(self, ids: Mapping[str, int]) -> dict[str, int]:
+        """Those of a tokenizer's special tokens that begin or end a call."""
+        return {name: ids[name] for name in self.when or () if name in ids}
+
+    def grammar_for(self, special: Mapping[str, int]) -> str:
+        """The grammar for a tokenizer that has these special tokens, ids by name. A trigger that is
+        one of them is written as that token, and no other way."""
+        return self._python(special) if self.style == "python" else self._json(special)
+
+    def _json(self, special: Mapping[str, int]) -> str:
         lines = []
         for i, function in enumerate(self.functions.values()):
             name = function.name
@@ -84,9 +93,9 @@ class ToolSet:
             head = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
             lines.append(f'call_{i}: {text(head)} args_{i} "}}"\nargs_{i}: {inside}')
         calls = " | ".join(f"call_{i}" for i in range(len(lines)))
-        return HEAD + "\n".join([*self._start(calls), *lines]) + "\n"
+        return HEAD + "\n".join([*self._start(calls, special), *lines]) + "\n"
 
-    def _python(self) -> str:
+    def _python(self, special: Mapping[str, int]) -> str:
         grammar = PythonGrammar(tuple(self.functions.values()), "tools")
         calls = {name: grammar.call(f, grammar.depth) for name, f in self.functions.items()}
         alive = grammar.finish()
@@ -95,21 +104,26 @@ class ToolSet:
                 raise ConstraintError(f"tools: {grammar.why_not(self.functions[name], alive)}")
         self.classes = grammar.classes
         names = " | ".join(map(grammar.rules.name, calls.values()))
-        return grammar.rules.lark(self._start(names), calls.values())
+        return grammar.rules.lark(self._start(names, special), calls.values())
 
-    def _start(self, calls: str) -> list[str]:
+    def _start(self, calls: str, special: Mapping[str, int]) -> list[str]:
         """The rules of what stands around the calls."""
         most = self.max_calls
         if self.when is None:
             many = f'"[" call (", " call){{0,{most - 1}}} "]"'
             return [f"start: {'call' if most == 1 else many}", f"call: {calls}"]
         begin, end = map(text, self.when)
+        rest = ["ANY: /(?s:.*)/", f"REST: ANY & ~(ANY {begin} ANY)"]
+        before = f"before[lazy]: ANY {begin}"
+        if self.when[0] in special:
+            before = f"before: REST <[{special[self.when[0]]}]>"
+        if self.when[1] in special:
+            end = f"<[{special[self.when[1]]}]>"
         return [
             f'start: (before "\\n"? call "\\n"? {end}){{0,{most}}} REST',
             f"call: {calls}",
-            f"before[lazy]: ANY {begin}",
-            "ANY: /(?s:.*)/",
-            f"REST: ANY & ~(ANY {begin} ANY)",
+            before,
+            *rest,
         ]
 
 

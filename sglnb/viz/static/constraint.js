@@ -154,7 +154,9 @@ export function makeConstraintPane(hooks) {
     const { plan } = drawn;
     setAttr(svg, "width", Math.ceil(plan.width));
     setAttr(svg, "height", Math.ceil(plan.height));
-    keyed(lines, lineMap, plan.edges, (edge) => edge.edge, () => makeSvg("path"), (path, edge) => {
+    // What was gone through lies above what was not.
+    const rank = ({ edge }) => way.has(edge) + 2 * here.has(edge);
+    keyed(lines, lineMap, [...plan.edges].sort((a, b) => rank(a) - rank(b)), (edge) => edge.edge, () => makeSvg("path"), (path, edge) => {
       const isNew = live && way.has(edge.edge) && !path.classList.contains("way");
       setAttr(path, "d", edgePath(edge));
       setAttr(path, "class", `line${way.has(edge.edge) ? " way" : ""}${here.has(edge.edge) ? " here" : ""}`);

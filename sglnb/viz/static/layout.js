@@ -223,8 +223,8 @@ export function treeLayout(tree, items, labelWidth = 34, metaOf = tokensMeta) {
     const run = [box];
     while (run.at(-1).kids.length) run.push(run.at(-1).kids[0]);
     const right = run.at(-1).x1 + 24;
-    const blocking = taken.filter((each) => each.x0 < right && box.x0 < each.x1);
-    const row = blocking.length ? Math.max(...blocking.map((each) => each.row)) + 1 : 0;
+    let row = 0;
+    for (const each of taken) if (each.x0 < right && box.x0 < each.x1) row = Math.max(row, each.row + 1);
     for (const each of run) {
       each.row = row;
       each.y = TREE.top + TREE.row * row;
@@ -237,6 +237,27 @@ export function treeLayout(tree, items, labelWidth = 34, metaOf = tokensMeta) {
     box.y0 = boxes.get(String(box.item.parent))?.y ?? rootY;
   }
   return { width, height: TREE.top + TREE.row * rows + 22, rootY, boxes: order };
+}
+
+/** The first of the label widths `labels` with which the drawing is at most `room` wide, else the
+ * last; found without drawing. */
+export function fittingLabel(tree, items, labels, room, metaOf) {
+  const parts = items.map((item) => {
+    const node = item.more ? null : tree.nodes[item.node];
+    const text = node ? oneLine(nodeText(node)).trim() || "␣" : `+${countOf(item.more, "node")}`;
+    const meta = node ? metaOf(node) : countOf(item.tokens, "token");
+    return { item, fixed: !node, chars: Array.from(text).length, meta: meta.length * TREE.small,
+      least: 12 * Math.log2(1 + (node ? nodeTokens(node) : 1)) };
+  });
+  return labels.find((label) => {
+    const ends = new Map();
+    return parts.every(({ item, fixed, chars, meta, least }) => {
+      const text = Math.max((fixed ? chars : Math.min(chars, label)) * TREE.char, meta);
+      const end = (ends.get(item.parent) ?? TREE.left) + TREE.bend + Math.max(text + 10, least);
+      if (!item.more) ends.set(item.node, end);
+      return end + 16 <= room;
+    });
+  }) ?? labels.at(-1);
 }
 
 // -- timeline -------------------------------------------------------------------------------

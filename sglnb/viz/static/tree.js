@@ -1,7 +1,7 @@
 // The tree pane: the radix tree of cached prefixes, left to right.
 
 import { make, makeSvg, setAttr, setText, keyed, animate, rove } from "./dom.js";
-import { clipMiddle, countOf, groupDigits, nodeText, outline, pathTo, treeLayout, treeTotals, visible }
+import { clipMiddle, countOf, fittingLabel, groupDigits, nodeText, outline, pathTo, treeLayout, treeTotals, visible }
   from "./layout.js";
 import { nodeTokens } from "./reduce_tree.js";
 import { makeMissBox, makeNodeDetails, makeTreeTools, requestName } from "./treetools.js";
@@ -225,11 +225,7 @@ export function makeTreePane(hooks) {
 
 /** The drawing with labels as long as the width allows. */
 function fitLayout(tree, items, width, metaOf) {
-  for (const label of LABELS) {
-    const plan = treeLayout(tree, items, label, metaOf);
-    if (plan.width <= width) return plan;
-  }
-  return treeLayout(tree, items, LABELS.at(-1), metaOf);
+  return treeLayout(tree, items, fittingLabel(tree, items, LABELS, width, metaOf), metaOf);
 }
 
 /** The card for one node. */

@@ -11,12 +11,14 @@ import { isBusy } from "./columns.js";
 import { makeBranchesPane } from "./branches.js";
 import { makeConstraintPane } from "./constraint.js";
 import { makeHeader } from "./header.js";
+import { makeProgramPane } from "./program.js";
+import { hasShape } from "./programrows.js";
 import { makeReplay } from "./replay.js";
 import { makeSchedulePane } from "./schedule.js";
 import { makeStore } from "./store.js";
 import { makeTokensPane } from "./tokens.js";
 import { makeTreePane } from "./tree.js";
-import { lightsOf } from "./selection.js";
+import { fillsWhere, lightsOf } from "./selection.js";
 
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
 const TREE_SHARE = 6;
@@ -27,6 +29,7 @@ const SLICE = 25; // milliseconds of a frame that go to reading and folding the 
 const PANES = {
   tokens: makeTokensPane,
   tree: makeTreePane,
+  program: makeProgramPane,
   constraint: makeConstraintPane,
   branches: makeBranchesPane,
   schedule: makeSchedulePane,
@@ -135,6 +138,9 @@ export function render({ model, el }) {
     // These two are painted with the selection, which may choose what they show.
     showPane("constraint", view.constraint.order.length > 0);
     showPane("schedule", view.schedule.steps.length > 0 && (isAsked("schedule") || isBusy(view.schedule)));
+    showPane("program", view.program.nodes.length > 0 && (isAsked("program") || hasShape(view.program)));
+    if (sections.program.isOpen() && turn("program")) panes.program.draw(view);
+    setText(sections.program.info, panes.program.words);
     if (sections.constraint.isOpen() && turn("constraint")) panes.constraint.draw(view, live && running);
     if (sections.schedule.isOpen() && turn("schedule")) panes.schedule.draw(view);
     setText(sections.schedule.info, panes.schedule.words);
@@ -216,6 +222,7 @@ export function render({ model, el }) {
     panes.tokens.light(lights.test ?? filterTest(view));
     if (sections.constraint.isOpen()) panes.constraint.light(lights);
     if (sections.schedule.isOpen()) panes.schedule.light(lights);
+    if (sections.program.isOpen()) panes.program.light(lights.program ?? fillsWhere(view, (fill) => lights.rids.has(fill.rid)));
     setText(sections.constraint.info, panes.constraint.words);
     if (lights.card) card.show(lights.card, hovered);
     else card.hide();
