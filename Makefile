@@ -35,7 +35,15 @@ out/01_tour.ipynb: $(VENV)/.ready notebooks/01_tour.ipynb
 lab: out/01_tour.ipynb  ## open the executed tour in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) out/01_tour.ipynb
 
-test: $(VENV)/.ready  ## all tests, browser ones too (installs chromium, graphviz, node if it may)
+# Older kernels for the tests: pure Python, the rest is the environment's. A second of pip each.
+KERNELS := $(VENV)/ipykernels
+$(KERNELS)/.ready: $(VENV)/.ready
+	for v in 6.31 7.1; do \
+		$(BIN)/pip install --quiet --no-deps --upgrade --target $(KERNELS)/$$v \
+			"ipykernel==$$v.*" nest-asyncio || exit 1; done
+	@touch $@
+
+test: $(VENV)/.ready $(KERNELS)/.ready  ## all tests, browser ones too (installs chromium, graphviz, node if it may)
 	@.ci/system chromium dot node
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .

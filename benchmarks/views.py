@@ -129,7 +129,10 @@ class Kernel:
                 raise RuntimeError("\n".join(content["traceback"]))
             if mine and kind == "status" and content["execution_state"] == "idle":
                 done.set()
-        reply = self._client.get_shell_msg(timeout=30)["content"]
+        reply: dict = {}
+        while reply.get("parent_header", {}).get("msg_id") != rid:  # others may lie before it
+            reply = self._client.get_shell_msg(timeout=30)
+        reply = reply["content"]
         return {k: v["data"]["text/plain"] for k, v in reply.get("user_expressions", {}).items()}
 
     def close(self) -> None:

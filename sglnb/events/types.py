@@ -44,6 +44,33 @@ class RunStarted(Event):
 
 
 @dataclass(slots=True)
+class ProgramRead(Event):
+    """What the source of a run's program says that it will do. Comes right after RunStarted."""
+
+    kind: ClassVar[str] = "program_read"
+    run: str
+    graph: dict[str, Any]
+    """``nodes`` in the order of the source (fields of :class:`sglnb.language.plan.PlanNode`, those
+    that say something) and ``more``, the number of nodes left out."""
+
+
+@dataclass(slots=True)
+class ProgramReached(Event):
+    """A state comes to a gen, a select or a fork. The state's next requests (or its next
+    StateForked) are of that."""
+
+    kind: ClassVar[str] = "program_reached"
+    run: str
+    state: str
+    node: int | None
+    """In :attr:`ProgramRead.graph`; None: the source did not say so."""
+    what: str
+    """"gen", "select" or "fork"."""
+    name: str = ""
+    """Of the variable; "" when unnamed."""
+
+
+@dataclass(slots=True)
 class RunEnded(Event):
     """The program is over; ``error`` is "" or one line of text."""
 

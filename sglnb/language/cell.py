@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from .backend import Backend, as_backend, get_default_backend
+from .plan import Plan
 from .run import ProgramRun
 from .sampling import check, given
 from .state import ProgramState
@@ -21,6 +22,7 @@ def start_state(
     run: str | None = None,
     title: str = "",
     defaults: dict[str, Any] | None = None,
+    plan: Plan | None = None,
 ) -> ProgramState:
     """Begin a run and return its state. Programs called until :func:`finish_run`, from this
     thread or from a copy of its context, belong to the run.
@@ -30,6 +32,7 @@ def start_state(
         run: the run's id; None makes one.
         title: what the run is called in the views.
         defaults: sampling options for every ``gen``, named as those of ``run()``.
+        plan: what the source of the code says, for the views.
 
     Raises:
         ValueError: an option is out of range.
@@ -37,7 +40,7 @@ def start_state(
     options = given(**(defaults or {}))
     check(options)
     backend = as_backend(backend) if backend is not None else get_default_backend()
-    program_run = ProgramRun(backend, run_id=run, title=title, defaults=options)
+    program_run = ProgramRun(backend, run_id=run, title=title, defaults=options, plan=plan)
     program_run.enter()
     executor = program_run.new_executor(options, label=title)
     executor.family.stream = True  # cells are watched

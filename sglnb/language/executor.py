@@ -13,7 +13,7 @@ from .checkpoints import START, Checkpoint
 from .errors import GenerationError, UnknownVariable, one_line
 from .family import Family
 from .images import Placed
-from .ir import SglFork
+from .ir import SglFork, caller
 from .layout import laid_out
 from .operation import Operation
 from .opqueue import OperationQueue, again
@@ -160,6 +160,8 @@ class StreamExecutor(OperationQueue):
                 for i in range(size)
             ]
             _, start = self._enqueue([SglFork(size, children)], step=False)
+        if self.run.watch is not None:
+            self.run.watch.reached(self.sid, "fork", None, caller())
         self.run.backend.events.emit(
             StateForked(run=self.run.id, parent=self.sid, children=[c.sid for c in children])
         )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def gen(ex: StreamExecutor, op: Operation) -> None:
     """Send a request for each text that is wanted."""
     expr, run = op.expr, ex.run
+    if run.watch is not None:
+        run.watch.reached(ex.sid, "gen", expr.name, expr.where)
     if expr.timeout is not None:
         TIMERS.later(expr.timeout, op, partial(_time_out, timeout=expr.timeout))
     stop: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from .family import Family, check_timeout
 from .job import Job, RowStarter
 from .options import batch_options, split_options
 from .placeholders import active_tracer
+from .plan import Plan
 from .rows import rows_at_once
 from .run import ProgramRun, close_run, open_run
 from .state import ProgramState
@@ -61,6 +62,7 @@ class SglFunction:
         self.is_async = inspect.iscoroutinefunction(func)
         self.last_batch: Any = None
         self._pins = prefix.Pins()
+        self._plan: Plan | None = None
         functools.update_wrapper(self, func)
 
     def bind(self, **kwargs: Any) -> SglFunction:
@@ -208,7 +210,7 @@ class SglFunction:
         limit = rows_at_once(num_threads, self.is_async)
         defaults = batch_options(options)
         title = self.__name__ if rows.total is None else f"{self.__name__} \u00d7 {rows.total}"
-        run, own = open_run(title, backend, run_id, defaults)
+        run, own = open_run(title, backend, run_id, defaults, self._make_plan)
         prefix.cache_for_rows(self, run, rows.known, {**run.defaults, **defaults})
         progress = Progress(title if progress_bar else None, rows.total)
         starter = RowStarter(self, run, own, {**run.defaults, **defaults}, timeout, limit)
@@ -339,6 +341,14 @@ class SglFunction:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _make_plan(self) -> Plan | None:
+        """What the source says of the program."""
+        if self._plan is None or not self._plan.still_true():
+            from .plan_reader import plan_of_program  # which knows programs
+
+            self._plan = plan_of_program(self) or Plan()
+        return self._plan if self._plan.nodes else None
+
     @property
     def _takes_any_keyword(self) -> bool:
         kinds = [p.kind for p in inspect.signature(self.func).parameters.values()]
@@ -371,7 +381,7 @@ class SglFunction:
         if timeout is not None:
             check_timeout(timeout)
         kwargs, defaults = split_options(kwargs, self.arg_names)
-        run, own = open_run(self.__name__, backend, run_id, defaults)
+        run, own = open_run(self.__name__, backend, run_id, defaults, self._make_plan)
         executor = run.new_executor(
             {**run.defaults, **defaults}, label=self.__name__, family=Family(timeout)
         )

@@ -18,6 +18,7 @@ from .chat_template import template_of
 from .errors import one_line
 from .executor import StreamExecutor
 from .family import Family
+from .plan import Plan, PlanWatch
 from .waiting import Waitable, wait_until
 
 _current: ContextVar[ProgramRun | None] = ContextVar("sglnb_run", default=None)
@@ -44,6 +45,7 @@ class ProgramRun(Waitable):
         run_id: str | None = None,
         title: str = "",
         defaults: dict[str, Any] | None = None,
+        plan: Plan | None = None,
     ):
         self.lock = threading.RLock()
         self.defaults = dict(defaults or {})
@@ -63,6 +65,8 @@ class ProgramRun(Waitable):
         self._open: set[StreamExecutor] = set()
         self._on_end: list[Callable[[], None]] = []
         backend.events.emit(RunStarted(self.id, title))
+        self.watch = PlanWatch(plan, self.id, backend.events.emit) if plan is not None else None
+        """Tells what of the program's plan it comes to."""
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -193,10 +197,14 @@ def run_for(executor: StreamExecutor) -> ProgramRun:
 
 
 def open_run(
-    title: str, backend: Backend | None, run_id: str | None, defaults: dict[str, Any]
+    title: str,
+    backend: Backend | None,
+    run_id: str | None,
+    defaults: dict[str, Any],
+    plan: Callable[[], Plan | None] = lambda: None,
 ) -> tuple[ProgramRun, bool]:
     """The run to work in, and whether it is a new one: a program that is called from another
-    on the same backend belongs to that one's run."""
+    on the same backend belongs to that one's run. ``plan`` makes the plan of a new one."""
     outer = current_run()
     if backend is not None:
         backend = as_backend(backend)
@@ -204,7 +212,8 @@ def open_run(
         return outer, False
     if backend is None:
         backend = outer.backend if outer is not None else get_default_backend()
-    return ProgramRun(backend, run_id=run_id, title=title, defaults=defaults), True
+    run = ProgramRun(backend, run_id=run_id, title=title, defaults=defaults, plan=plan())
+    return run, True
 
 
 OWN_ERRORS = (Exception, asyncio.CancelledError, GeneratorExit)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def select(ex: StreamExecutor, op: Operation) -> None:
     """Send the requests that score the choices."""
     expr, run = op.expr, ex.run
+    if run.watch is not None:
+        run.watch.reached(ex.sid, "select", expr.name, expr.where)
     if run.follows:
         _select_there(ex, op)
         return

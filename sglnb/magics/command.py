@@ -23,6 +23,7 @@ VIEWS = {
     "auto": "the views that fit what the program did",
     "tokens": "each token and why it was said",
     "tree": "the radix tree of cached prefixes",
+    "program": "the program as its source has it, filled in while it runs",
     "constraint": "the automaton of a constraint and what its mask removed",
     "branches": "the branches of a fork on a time axis",
     "schedule": "the engine's steps: who was in each, who waited",

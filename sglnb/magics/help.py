@@ -67,8 +67,9 @@ state = await qa.run_async(question="...")       in any cell: the kernel is not 
 qa.run(question="...")                           runs an async program, too, and waits for it
 """,
     "views": """\
---view auto      the views that fit what the program did     --view tokens, tree, constraint,
---view all       all of them                                 branches, schedule, text, none
+--view auto      the views that fit what the program did     --view tokens, tree, program,
+--view all       all of them                                 constraint, branches, schedule,
+                                                             text, none
 %config SglMagics.view = "text"    changes the default of the session
 """,
     "background": """\

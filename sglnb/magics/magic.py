@@ -22,10 +22,12 @@ from traitlets import Enum, Float, Int
 
 from ..errors import SglError
 from ..language import ProgramState, get_default_backend
-from ..runtime import Engine
+from ..language.plan_reader import plan_of_cell
+from ..runtime import open_engines
 from .cell import await_here, run_behind, run_here
 from .command import VIEWS, CellCommand, parse_cell, parse_line, suggestion
 from .completion import make_matcher
+from .engines import named_engine
 from .help import cell_help, help_text, line_help
 from .names import lent_names
 from .reports import models_table, runs_table, status_table
@@ -55,7 +57,6 @@ class SglMagics(Magics):
     def __init__(self, shell: InteractiveShell):
         super().__init__(shell=shell)
         self.runs: dict[str, Run] = {}
-        self.engines: dict[str, Engine] = {}
         self.matcher = make_matcher(lambda: lent_names(ProgramState))
 
     # -- %%sgl -----------------------------------------------------------------------------
@@ -76,15 +77,16 @@ class SglMagics(Magics):
         title = _cell_title(self.shell, filename)
         run = Run(backend, title=title, view=command.view or self.view)
         defaults = self._defaults(command)
+        plan = plan_of_cell(code.source, filename, self.shell.user_ns, lent_names(None))
         if command.background:
             # In a copy of the cell's context the thread's prints appear under this cell, and
             # only programs called there belong to the run, not those of the cells that come.
             context = copy_context()
-            context.run(run.begin, defaults)
+            context.run(run.begin, defaults, plan)
             self._remember(run, command.output)
             run_behind(self.shell, run, code, context)
         else:
-            run.begin(defaults)
+            run.begin(defaults, plan)
             self._remember(run, command.output)
             if code.is_async:
                 return self._await_cell(run, code)  # see await_async_cells
@@ -105,16 +107,11 @@ class SglMagics(Magics):
         """The backend of the cell; an engine is loaded once for each ``--model``."""
         if model is None:
             return get_default_backend()
-        path = Path(model).expanduser()
-        key = str(path.resolve()) if path.exists() else model
-        engine = self.engines.get(key)
-        if engine is None or engine.closed:
-            try:
-                engine = self.engines[key] = Engine(model=model)
-            except (ValueError, OSError) as error:
-                message = str(error).removeprefix("model: ")
-                raise UsageError(f"%%sgl: --model: {message}") from None
-        return engine
+        try:
+            return named_engine(model)
+        except (ValueError, OSError) as error:
+            message = str(error).removeprefix("model: ")
+            raise UsageError(f"%%sgl: --model: {message}") from None
 
     def _remember(self, run: Run, name: str | None) -> None:
         if name is not None:
@@ -145,7 +142,7 @@ class SglMagics(Magics):
         from huggingface_hub.constants import HF_HUB_CACHE
 
         loaded = {id(run.backend): run.backend for run in self.runs.values()}
-        loaded |= {id(engine): engine for engine in self.engines.values() if not engine.closed}
+        loaded |= {id(engine): engine for engine in open_engines()}
         return models_table("sgl-tiny", loaded.values(), Path(HF_HUB_CACHE))
 
     def _cache(self, _: None) -> Any:

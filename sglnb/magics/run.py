@@ -13,6 +13,7 @@ from .. import viz
 from ..errors import RequestAborted, SglError
 from ..events import Event
 from ..language import ProgramState, finish_run, finish_run_async, start_state, wait_run
+from ..language.plan import Plan
 from .command import PANES
 from .totals import Totals, rids_of, totals_of
 
@@ -50,13 +51,16 @@ class Run:
 
     # -- going on --------------------------------------------------------------------------
 
-    def begin(self, defaults: dict[str, Any]) -> None:
+    def begin(self, defaults: dict[str, Any], plan: Plan | None = None) -> None:
         """Make the state. Programs called from here on, in this context, belong to the run.
 
         Args:
             defaults: sampling parameters of every gen that does not say otherwise.
+            plan: what the cell's source says that it will do.
         """
-        self.state = start_state(self.backend, run=self.id, title=self.title, defaults=defaults)
+        self.state = start_state(
+            self.backend, run=self.id, title=self.title, defaults=defaults, plan=plan
+        )
 
     def execute(
         self, body: Callable[[], Any], explain: Callable[[BaseException], BaseException]

@@ -30,6 +30,11 @@ class CellCode(NamedTuple):
     last: CodeType | None
 
     @property
+    def source(self) -> str:
+        """:attr:`text` with the line numbers of the code."""
+        return "\n" + self.text
+
+    @property
     def is_async(self) -> bool:
         codes = (self.body, self.last)
         return any(code is not None and _awaits(code) for code in codes)

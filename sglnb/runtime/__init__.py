@@ -5,7 +5,7 @@ from .threads import bound_spinning
 bound_spinning()
 
 from .default import default_engine  # noqa: E402
-from .engine import Engine  # noqa: E402
+from .engine import Engine, open_engines  # noqa: E402
 from .request import Request  # noqa: E402
 from .sampling_params import SamplingParams  # noqa: E402
 from .simulate import Simulation, simulate  # noqa: E402
@@ -20,6 +20,7 @@ __all__ = [
     "Tokenizer",
     "TraceRequest",
     "default_engine",
+    "open_engines",
     "optimal_hit_rate",
     "simulate",
 ]

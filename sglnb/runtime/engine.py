@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,10 @@ from .sampling_params import RETOKENIZE, SamplingParams
 from .threads import most_threads
 from .tokenizer import Tokenizer
 from .worker import Worker
+
+_numbers = itertools.count()
+_living: weakref.WeakSet[Engine] = weakref.WeakSet()
+"""To be listed only: engines share nothing."""
 
 
 class Engine:
@@ -150,6 +155,8 @@ class Engine:
         self._intake = Intake(self._core, self.model_name, jump_forward, retokenize, self._loras)
         self.context_length = self._intake.context_length
         self.cache = Cache(self)
+        self._number = next(_numbers)
+        _living.add(self)
         # The thread must not be inside torch when the interpreter goes down.
         self_ref = weakref.ref(self)
         atexit.register(lambda: (engine := self_ref()) and engine.shutdown())
@@ -460,3 +467,8 @@ class Engine:
     def __repr__(self) -> str:
         how = "closed" if self.closed else self._made_of["device"]
         return f"Engine({self.model_name!r}, {how})"
+
+
+def open_engines() -> list[Engine]:
+    """The engines of this process that were not shut down, oldest first."""
+    return sorted((e for e in list(_living) if not e.closed), key=lambda e: e._number)

@@ -9,6 +9,9 @@ import torch
 from .report import Report
 from .scores import TokenScore
 
+_LEAST = -1e4
+"""A log-probability whose probability is 0 in float32."""
+
 
 class LogitReader:
     """Reads some rows of logits, each for what its own request wants to know.
@@ -70,12 +73,13 @@ class LogitReader:
         """In nats, of the rows that it is wanted of."""
         if not self._open:
             return None
-        whole = len(self._open) == len(self._reports)
-        logits, norm = self._logits, self.norm
-        if not whole:
-            logits, norm = logits[self._open], norm[self._open]
-        # -sum(p log p), where p is 0 for what has no chance at all.
-        return torch.special.entr((logits - norm).exp_()).sum(-1)
+        if self._logits.device.type == "cpu":  # row by row, which its caches can hold
+            return torch.cat(
+                [_entropy(self._logits[i : i + 1], self.norm[i : i + 1]) for i in self._open]
+            )
+        if len(self._open) == len(self._reports):
+            return _entropy(self._logits, self.norm)
+        return _entropy(self._logits[self._open], self.norm[self._open])
 
     def _placed(self, values: torch.Tensor | None) -> list[float | None]:
         out: list[float | None] = [None] * len(self._reports)
@@ -83,3 +87,9 @@ class LogitReader:
             for row, value in zip(self._open, values.tolist(), strict=True):
                 out[row] = value
         return out
+
+
+def _entropy(logits: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """-sum(p log p) of each row; what has no chance at all (-inf) adds nothing."""
+    logs = logits - norm
+    return -torch.linalg.vecdot(logs.exp(), logs.clamp_(min=_LEAST))

@@ -14,12 +14,13 @@ from functools import cache
 from importlib.resources import files
 
 MODULES = ("table.js", "reduce_header.js", "reduce_tokens.js", "reduce_tree.js",
-           "reduce_branches.js", "reduce_constraint.js", "reduce_schedule.js", "reduce.js",
+           "reduce_branches.js", "reduce_constraint.js", "reduce_schedule.js",
+           "reduce_program.js", "reduce.js",
            "wire.js", "store.js", "layout.js", "columns.js", "fsm.js", "dom.js", "ask.js",
            "card.js", "header.js", "replay.js", "tokenlooks.js", "tokencard.js",
            "tokenpages.js", "tokentools.js", "tokens.js", "treewords.js", "treetools.js",
-           "tree.js", "compare.js", "branches.js", "constraint.js", "schedule.js", "selection.js",
-           "view.js")  # fmt: skip
+           "tree.js", "compare.js", "programrows.js", "program.js", "branches.js",
+           "constraint.js", "schedule.js", "selection.js", "view.js")  # fmt: skip
 TREE_MODULES = ("table.js", "reduce_tree.js", "wire.js", "layout.js", "dom.js", "ask.js", "card.js",
                 "treewords.js", "treetools.js", "tree.js", "treeview.js")  # fmt: skip
 METER_MODULES = ("layout.js", "dom.js", "meter.js")

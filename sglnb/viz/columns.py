@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .plain import row_label
-from .text import count, one_line, seconds
+from .plain import LABEL, row_label
+from .text import clip_middle, count, one_line, seconds
 
 Column = dict[str, Any]
 Step = dict[str, Any]
@@ -142,7 +142,8 @@ def request_name(view: dict[str, Any], rid: str) -> str:
     if request is None:
         return one_line(rid)
     row = view["tokens"]["rows"].get(request["row"])
-    return one_line(row_label(row, request["name"]) if row else request["name"] or rid)
+    name = row_label(row, request["name"]) if row else request["name"] or rid
+    return clip_middle(one_line(name), LABEL)
 
 
 def schedule_words(schedule: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from .fsm import FSM, RADIUS, draw_fsm, edge_label, edge_path
 from .graphviz import dot_svg, quote
 from .static_constraint import graph_html
-from .text import clip_middle, count, escape, one_line, visible
+from .text import clip_middle, count, error_html, escape, one_line, visible
 
 MAX_DOT = 300
 """States that are left to dot; it takes long for more."""
@@ -175,9 +175,7 @@ def constraint_html(constraint: Any) -> str:
     """For a cell's output: inline styles only, so that it survives in a saved notebook."""
     fsm = constraint_fsm(constraint)
     drawn = "" if fsm is None else graph_html(fsm, [])
-    warnings = "".join(
-        f'<div style="color: #D55E00">{escape(words)}</div>' for words in constraint.warnings
-    )
+    warnings = "".join(map(error_html, constraint.warnings))
     return (
         '<div style="font-family: sans-serif; font-size: 13px; line-height: 1.6">'
         f'<b>{escape(constraint.kind)}</b> <span style="font-family: monospace">'

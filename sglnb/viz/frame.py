@@ -29,8 +29,8 @@ def token_rows(events: Iterable[Event], run: str) -> list[dict[str, Any]]:
             token = row["tokens"][position]
             logprob = token.get("logprob")
             rows.append({
-                "state": row["state"], "label": row_label(row), "position": position,
-                "name": token.get("name", ""), "token": storable(token["piece"]),
+                "state": row["state"], "label": storable(row_label(row)), "position": position,
+                "name": storable(token.get("name", "")), "token": storable(token["piece"]),
                 "id": token["id"], "kind": token["kind"], "cached": position < row["cached"],
                 "logprob": logprob, "prob": None if logprob is None else math.exp(logprob),
                 "entropy": token.get("entropy"), "allowed": token.get("allowed"),

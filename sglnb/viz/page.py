@@ -27,7 +27,7 @@ _PAGE = """<!doctype html>
 <style>{css}</style>
 </head>
 <body class="sglnb-page">
-<div id="view"></div>
+<main id="view"></main>
 <script type="application/json" id="log">{log}</script>
 <script type="module">
 {esm}

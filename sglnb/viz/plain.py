@@ -13,6 +13,9 @@ from .reduce_tree import Node, Tree, node_tokens
 from .runlog import run_events
 from .text import clip_middle, count, one_line, seconds, visible
 
+LABEL = 80
+"""Characters shown of a name: of a run, a state, a variable or a choice."""
+
 
 def header_words(header: dict[str, Any]) -> list[str]:
     """``["done", "214 tokens", "163 of 182 prompt tokens cached", …]``."""
@@ -26,6 +29,11 @@ def header_words(header: dict[str, Any]) -> list[str]:
     if header["completion"] and header["busy"] > 0:
         words.append(f"{header['completion'] / header['busy']:,.0f} tok/s")
     return words
+
+
+def title_of(header: dict[str, Any], run: str = "") -> str:
+    """What a run is called, on one line."""
+    return clip_middle(one_line(header["title"] or header["run"] or run or "run"), LABEL)
 
 
 def row_label(row: dict[str, Any], name: str | None = None) -> str:
@@ -99,10 +107,12 @@ def tree_text(tree: Tree, keep: Iterable[int] = (), width: int = 60, limit: int 
 
 
 def to_text(events: Iterable[Event], run: str) -> str:
-    """The run for a terminal: one line of numbers, each state's own text, the tree."""
+    """The run for a terminal: one line of numbers, each state's own text, the program, the tree."""
+    from .program_rows import has_shape, program_text  # which uses the words of this module
+
     view = fold(run_events(events, run))
     header = view["header"]
-    lines = [" · ".join([visible(header["title"]) or run, *header_words(header)])]
+    lines = [" · ".join([title_of(header, run), *header_words(header)])]
     if header["error"]:
         lines.append(f"error: {one_line(header['error'])}")
     tokens = view["tokens"]
@@ -111,14 +121,19 @@ def to_text(events: Iterable[Event], run: str) -> str:
         text = visible("".join(token["piece"] for token in own)).strip("\n")
         indent = "  " * depth
         if own or row["error"]:
-            lines.append(f"{indent}{one_line(row_label(row))}:")
+            lines.append(f"{indent}{clip_middle(one_line(row_label(row)), LABEL)}:")
             lines += [f"{indent}  {line}" for line in text.split("\n") if text]
         if row["error"]:
             lines.append(f"{indent}  error: {one_line(row['error'])}")
         for pick in row["picks"]:
-            scores = ", ".join(f"{one_line(c)} {score:.2f}" for c, score in pick["choices"])
-            name, chosen = one_line(pick["name"]), one_line(pick["text"])
+            scores = ", ".join(
+                f"{clip_middle(one_line(choice), LABEL)} {score:.2f}"
+                for choice, score in pick["choices"]
+            )
+            name, chosen = (clip_middle(one_line(pick[key]), LABEL) for key in ("name", "text"))
             lines.append(f"{indent}  {name} = {chosen} ({scores})")
+    if has_shape(view["program"]):
+        lines.append(program_text(view))
     if len(view["tree"]["nodes"]) > 1:
         lines.append(tree_text(view["tree"], run_nodes(view)))
     return "\n".join(lines)

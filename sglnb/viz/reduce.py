@@ -16,6 +16,7 @@ from sglnb.events import Event
 from .reduce_branches import initial_branches, reduce_branches
 from .reduce_constraint import initial_constraint, reduce_constraint
 from .reduce_header import initial_header, reduce_header
+from .reduce_program import initial_program, reduce_program
 from .reduce_schedule import initial_schedule, reduce_schedule
 from .reduce_tokens import initial_tokens, reduce_tokens
 from .reduce_tree import initial_tree, reduce_tree
@@ -31,6 +32,7 @@ def initial() -> ViewState:
         "tree": initial_tree(),
         "branches": initial_branches(),
         "constraint": initial_constraint(),
+        "program": initial_program(),
         "schedule": initial_schedule(),
     }
 
@@ -47,6 +49,7 @@ def reduce(view: ViewState, event: Event) -> ViewState:
     reduce_branches(view["branches"], event)
     reduce_constraint(view["constraint"], event)
     reduce_schedule(view["schedule"], event)
+    reduce_program(view["program"], event)
     return view
 
 

@@ -1,4 +1,5 @@
-"""A run as one SVG: each state's text, token by token, and the timeline of its branches."""
+"""A run as one SVG: each state's text, token by token, its program, and the timeline of its
+branches."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ from typing import Any
 
 from sglnb.events import Event
 
-from .plain import header_words, ordered_rows, row_label
+from .plain import LABEL, header_words, ordered_rows, row_label, title_of
+from .program_rows import MARKS, has_shape, program_rows, program_words
 from .reduce import fold
 from .runlog import run_events
-from .text import clip_middle, one_line, seconds, visible
+from .text import clip_middle, clip_piece, one_line, seconds, visible
 
 WIDTH, LINE, CHAR, LEFT = 900, 20, 7.25, 12
-TRACK, LABEL = 520, 150
+TRACK, SIDE = 520, 150
 MAX_TOKENS = 1500
 """Tokens shown for each state; of more, the last ones."""
 
@@ -27,11 +29,13 @@ def run_svg(events: Iterable[Event], run: str) -> str:
     view = fold(run_events(events, run))
     header, tokens = view["header"], view["tokens"]
     canvas = _Canvas()
-    title = " · ".join([visible(header["title"]) or run, *header_words(header)])
+    title = " · ".join([title_of(header, run), *header_words(header)])
     canvas.text(LEFT, title, bold=True)
     canvas.down()
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
         _draw_row(canvas, depth, row, many=len(tokens["order"]) > 1)
+    if has_shape(view["program"]):
+        _draw_program(canvas, view)
     if len(view["branches"]["bars"]) > 1:
         _draw_branches(canvas, view["branches"])
     return canvas.svg(one_line(title))
@@ -74,11 +78,11 @@ def _draw_row(canvas: _Canvas, depth: int, row: dict[str, Any], many: bool) -> N
     if first >= row["shown"] and not row["error"]:
         return
     if many:
-        canvas.text(left, row_label(row), faint=True)
+        canvas.text(left, clip_middle(row_label(row), LABEL), faint=True)
         canvas.down()
     x = float(left)
     for i, token in enumerate(row["tokens"][first : row["shown"]], first):
-        for n, part in enumerate(visible(token["piece"]).split("\n")):
+        for n, part in enumerate(visible(clip_piece(token["piece"])).split("\n")):
             if n:
                 canvas.down()
                 x = float(left)
@@ -118,6 +122,36 @@ def _draw_piece(
     return x
 
 
+def _draw_program(canvas: _Canvas, view: dict[str, Any]) -> None:
+    canvas.down(6)
+    words = program_words(view["program"])
+    canvas.text(LEFT, f"program: {words}; underlined: constants from the cache", faint=True)
+    canvas.down()
+    for row in program_rows(view):
+        canvas.text(LEFT, row["role"], faint=True)
+        x = LEFT + 84 + 18.0 * row["depth"]
+        mark = MARKS.get(row["status"] or row["kind"], "")
+        for text, boxed in ((mark, False), (row["label"], row["kind"] in ("gen", "select"))):
+            if not text:
+                continue
+            if boxed:
+                look = 'fill="#0072B2" fill-opacity="0.1" stroke="#0072B2"'
+                canvas.rect(x - 3, CHAR * len(text) + 6, 17, look, -13)
+            canvas.text(x, text, faint=not boxed)
+            x += CHAR * (len(text) + 1.5)
+        for kind, text, share in row["parts"] or [["text", row["text"], 0]]:
+            fits = max(1, int((WIDTH - LEFT - x) / CHAR))
+            text = clip_middle(text, fits)
+            if share:
+                canvas.rect(x, share * CHAR * len(text), 1.5, 'fill="#009E73"', 4)
+            if kind != "text":
+                look = 'fill="none" stroke="#888888" stroke-dasharray="3 2"'
+                canvas.rect(x - 1, CHAR * len(text) + 2, 17, look, -13)
+            canvas.text(x, text)
+            x += CHAR * len(text)
+        canvas.down()
+
+
 def _draw_branches(canvas: _Canvas, branches: dict[str, Any]) -> None:
     t0, t1 = branches["t0"] or 0.0, branches["t1"]
     scale = TRACK / max(1e-9, t1 - t0)
@@ -142,6 +176,6 @@ def _draw_branches(canvas: _Canvas, branches: dict[str, Any]) -> None:
                 (first, end, 'fill="#0072B2"'),
             ):
                 if stop > start:
-                    x = LABEL + LEFT + (start - t0) * scale
+                    x = SIDE + LEFT + (start - t0) * scale
                     canvas.rect(x, (stop - start) * scale, 11, look, -10)
         canvas.down()

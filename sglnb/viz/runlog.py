@@ -14,9 +14,9 @@ TREE_KINDS = frozenset(
 )
 RUN_KINDS = frozenset(
     {
-        "run_started", "run_ended", "state_started", "state_forked", "state_joined",
-        "state_ended", "variable_set", "request_arrived", "request_matched",
-        "request_scheduled", "tokens", "request_finished", "request_retracted",
+        "run_started", "run_ended", "program_read", "program_reached", "state_started",
+        "state_forked", "state_joined", "state_ended", "variable_set", "request_arrived",
+        "request_matched", "request_scheduled", "tokens", "request_finished", "request_retracted",
         "constraint_used",
     }
 )  # fmt: skip

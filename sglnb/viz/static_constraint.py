@@ -76,7 +76,8 @@ def graph_html(fsm: FSM, items: list[dict[str, Any]]) -> str:
     more = len(fsm.final) - len(shown)
     rest = f'<div style="{_SMALL}">+{count(more, "state")}</div>' if more else ""
     return (
-        '<div style="white-space: nowrap; overflow-x: auto; padding: 4px 0; font-size: 11px">'
+        '<div style="white-space: nowrap; overflow-x: auto; padding: 4px 0; font-size: 11px" '
+        'tabindex="0">'
         f"{''.join(columns)}</div>{rest}"
     )
 

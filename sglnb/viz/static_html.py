@@ -16,13 +16,34 @@ from sglnb.events import CacheSnapshot, Event
 
 from .columns import is_busy
 from .outline import outline, pins_below, totals
-from .plain import header_words, node_text, node_words, ordered_rows, row_label, run_nodes
+from .plain import (
+    LABEL,
+    header_words,
+    node_text,
+    node_words,
+    ordered_rows,
+    row_label,
+    run_nodes,
+    title_of,
+)
+from .program_rows import has_shape
 from .reduce import ViewState, fold
 from .reduce_tree import Tree, initial_tree, reduce_tree
 from .runlog import run_events
 from .static_constraint import constraints_html
+from .static_program import program_html
 from .static_schedule import schedule_html
-from .text import clip_middle, count, escape, one_line, percent, seconds
+from .text import (
+    LONGEST,
+    clip_middle,
+    clip_piece,
+    count,
+    error_html,
+    escape,
+    one_line,
+    percent,
+    seconds,
+)
 
 MAX_TOKENS = 2000
 """Tokens shown for each state; of more, the last ones."""
@@ -40,7 +61,7 @@ _CACHED_END = "border-right: 2px solid #009E73; padding-right: 1px"
 _FORCED = "border-bottom: 2px dotted #E69F00; background-color: rgba(230, 159, 0, 0.14)"
 _CLOSING = "border-bottom: 4px double #E69F00"
 _RETOKENIZED = "border-bottom: 2px dashed #999999"
-_GHOST = "text-decoration: line-through; color: #888888"
+_GHOST = "text-decoration: line-through #888888; font-style: italic"
 _SELECT = "border: 1px solid #888888; border-radius: 3px; padding: 0 2px"
 _TAILS = {"length": "⋯ length limit", "abort": "◼ stopped"}
 _TRACK = 260
@@ -59,15 +80,15 @@ _RARE = {
 
 
 def static_html(events: Iterable[Event], run: str) -> str:
-    """The run as one collapsed ``<details>``: numbers, each state's tokens, constraints,
-    branches, steps of the engine, tree."""
+    """The run as one collapsed ``<details>``: numbers, each state's tokens, the program,
+    constraints, branches, steps of the engine, tree."""
     return view_html(fold(run_events(events, run)), run)
 
 
 def view_html(view: ViewState, run: str = "") -> str:
     """A folded view as static HTML."""
     header = view["header"]
-    name = header["title"] or header["run"] or run or "run"
+    name = title_of(header, run)
     parts = [
         f'<details style="{_ROOT}"><summary style="cursor: pointer"><b>{escape(name)}</b> · ',
         escape(" · ".join(header_words(header))),
@@ -77,10 +98,12 @@ def view_html(view: ViewState, run: str = "") -> str:
         " · point at a token for its probability</div>",
     ]
     if header["error"]:
-        parts.append(f'<div style="color: #D55E00">✕ {escape(header["error"])}</div>')
+        parts.append(error_html(header["error"]))
     tokens = view["tokens"]
     for depth, row in ordered_rows(tokens["rows"], tokens["order"]):
         parts.append(_row_html(view, depth, row))
+    if has_shape(view["program"]):
+        parts.append(program_html(view))
     if view["constraint"]["order"]:
         parts.append(constraints_html(view))
     if len(view["branches"]["order"]) > 1:
@@ -119,8 +142,9 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
         return ""
     parts = [f'<div style="margin-left: {18 * depth}px">']
     if len(view["tokens"]["order"]) > 1:
-        parts.append(f'<div style="{_SMALL}">{escape(one_line(row_label(row)))}</div>')
-    parts.append(f'<div style="{_TEXT}">')
+        label = clip_middle(one_line(row_label(row)), LABEL)
+        parts.append(f'<div style="{_SMALL}">{escape(label)}</div>')
+    parts.append(f'<div style="{_TEXT}" tabindex="0">')
     if row["shared"] and shown:
         shared = count(row["shared"], "token")
         look = f"{_CACHED}; {_FAINT}" if row["cached"] else _FAINT
@@ -135,7 +159,7 @@ def _row_html(view: ViewState, depth: int, row: dict[str, Any]) -> str:
     for pick in row["picks"]:
         parts.append(_pick_html(pick))
     if row["error"]:
-        parts.append(f'<div style="color: #D55E00">✕ {escape(row["error"])}</div>')
+        parts.append(error_html(row["error"]))
     parts.append("</div>")
     return "".join(parts)
 
@@ -160,15 +184,17 @@ def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
     title = escape(token_title(token, cached))
     ghosts = "".join(
         f'<span style="{_GHOST}" title="{escape(token_title(ghost, False))}; taken back">'
-        f"{escape(ghost['piece'])}</span>"
+        f"{escape(clip_piece(ghost['piece']))}</span>"
         for ghost in token.get("ghosts", ())
     )
-    return f'{ghosts}<span{style} title="{title}">{escape(token["piece"]) or "∅"}</span>'
+    return (
+        f'{ghosts}<span{style} title="{title}">{escape(clip_piece(token["piece"])) or "∅"}</span>'
+    )
 
 
 def token_title(token: dict[str, Any], cached: bool) -> str:
     """One token's facts as a line: kind, probability, alternatives with the masked marked."""
-    words = [f"{one_line(token['piece'])!r} id {token['id']}", token["kind"]]
+    words = [f"{one_line(clip_middle(token['piece'], 60))!r} id {token['id']}", token["kind"]]
     if cached:
         words.append("KV from the cache")
     logprob = token.get("logprob")
@@ -183,7 +209,7 @@ def token_title(token: dict[str, Any], cached: bool) -> str:
     if token.get("mass") is not None:
         words.append(f"mask kept {100 * token['mass']:.0f} %")
     others = [
-        f"{one_line(piece)!r} {percent(lp)}{'' if allowed else ' not allowed'}"
+        f"{one_line(clip_middle(piece, 60))!r} {percent(lp)}{'' if allowed else ' not allowed'}"
         for piece, _, lp, allowed in token.get("top") or []
     ]
     return " · ".join(words) + ("\nlikeliest: " + ", ".join(others) if others else "")
@@ -194,16 +220,17 @@ def _pick_html(pick: dict[str, Any]) -> str:
     rows = []
     for choice, score in pick["choices"]:
         chosen = choice == pick["text"]
+        words = escape(one_line(clip_middle(choice, LONGEST)))
         width = max(2, round(120 * math.exp(min(0.0, score - best))))
         colour = "#0072B2" if chosen else "#999999"
         rows.append(
             '<div><span style="display: inline-block; width: 126px">'
             f'<span style="display: inline-block; width: {width}px; height: 8px; '
             f'background-color: {colour}"></span></span>'
-            f"{'<b>' if chosen else ''}{escape(one_line(choice))}{'</b> ✓' if chosen else ''} "
+            f"{'<b>' if chosen else ''}{words}{'</b> ✓' if chosen else ''} "
             f'<span style="{_FAINT}">{score:.2f}</span></div>'
         )
-    name = escape(one_line(pick["name"]))
+    name = escape(clip_middle(one_line(pick["name"]), LABEL))
     return f'<div style="{_SMALL}">choices for {name} (mean logprob)</div>{"".join(rows)}'
 
 
@@ -231,13 +258,14 @@ def _branches_html(view: ViewState) -> str:
             words.append(f"{cached:,} of {prompt:,} prompt tokens cached")
         if row["joined"] is not None:
             words.append("joined")
-        label = escape(one_line(row_label(row, bars[0]["name"] if bars else "")))
+        name = row_label(row, bars[0]["name"] if bars else "")
+        label = escape(clip_middle(one_line(name), LABEL))
         rows.append(
             f'<div style="white-space: nowrap">{_track_html(bars, t0, t1)} '
             f'<span style="padding-left: {18 * depth}px"><b>{label}</b></span> '
             f'<span style="{_FAINT}">{" · ".join(words)}</span></div>'
         )
-    body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'
+    body = f'<div style="overflow-x: auto" tabindex="0">{"".join(rows)}</div>'
     return f'<details><summary style="cursor: pointer">branches</summary>{body}</details>'
 
 
@@ -286,11 +314,12 @@ def _tree_html(tree: Tree, keep: Iterable[int]) -> str:
         mark = "◌" if ghost else "◆" if node["pins"] else "●" if using else "○"
         colour = "#D55E00" if ghost else "#CC79A7" if using else "#888888"
         label = escape(clip_middle(one_line(text), 64)) or "·"
+        title = escape(clip_middle(text, LONGEST))
         rows.append(
             f'<div style="{pad}; white-space: nowrap"><span style="color: {colour}">{mark}</span> '
-            f'<span style="font-family: monospace" title="{escape(text)}">{label}</span> '
+            f'<span style="font-family: monospace" title="{title}">{label}</span> '
             f'<span style="{_SMALL}">{escape(node_words(node, held))}</span></div>'
         )
     what = f"cache tree · {count(nodes, 'node')} · {count(tokens, 'token')}"
-    body = f'<div style="overflow-x: auto">{"".join(rows)}</div>'
+    body = f'<div style="overflow-x: auto" tabindex="0">{"".join(rows)}</div>'
     return f'<details><summary style="cursor: pointer">{what}</summary>{body}</details>'

@@ -150,6 +150,7 @@ def _runs(values: list[Any], look: str, align: str = "bottom") -> str:
 
 def _row(cells: str, word: str) -> str:
     return (
-        f'<div style="{_ROW}">{cells}<span style="display: inline-block; line-height: 11px; '
-        f'vertical-align: bottom; padding-left: 4px; {_SMALL}">{word}</span></div>'
+        f'<div style="{_ROW}" tabindex="0">{cells}'
+        f'<span style="display: inline-block; line-height: 11px; vertical-align: bottom; '
+        f'padding-left: 4px; {_SMALL}">{word}</span></div>'
     )

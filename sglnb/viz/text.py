@@ -6,16 +6,21 @@ import html
 import math
 import re
 
+LONGEST = 400
+"""Characters shown of one token, as in ``static/tokens.js``."""
+
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 
 
 def visible(text: str) -> str:
     """``text`` with what cannot be seen, or would change its surroundings, spelt out.
 
-    Control characters, bidirectional controls, zero-width spaces and lone surrogates become
-    ⟨U+001B⟩ and the like. Newlines, tabs and the joiners of emoji stay.
+    Control characters, bidirectional controls, zero-width spaces, tags (in which text can be
+    hidden), lone surrogates and what XML forbids become ⟨U+001B⟩ and the like. Newlines, tabs
+    and the joiners of emoji stay.
     """
     return _UNSEEN.sub(_spell, text)
 
@@ -29,6 +34,11 @@ def escape(text: str) -> str:
     return html.escape(visible(text), quote=True)
 
 
+def error_html(text: str) -> str:
+    """``text`` as a failure: the mark has the colour, which as ink would be faint on white."""
+    return f'<div><span style="color: #D55E00">✕</span> {escape(text)}</div>'
+
+
 def one_line(text: str) -> str:
     """``text`` on one line: newlines as ⏎, tabs as ⇥."""
     return visible(text.replace("\n", "⏎").replace("\t", "⇥"))
@@ -40,6 +50,11 @@ def clip_middle(text: str, width: int) -> str:
         return text
     right = (width - 1) // 2
     return text[: width - 1 - right] + "…" + (text[-right:] if right else "")
+
+
+def clip_piece(piece: str) -> str:
+    """The beginning of a token's text, where tokens are shown one by one."""
+    return piece if len(piece) <= LONGEST else f"{piece[:LONGEST]}…"
 
 
 def count(n: int, unit: str) -> str:

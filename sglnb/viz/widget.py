@@ -27,7 +27,7 @@ class RunView(View):
         log: the engine's event log.
         run: id of the run to show; it may start later.
         panes: "auto" (what there is to show) or a comma-separated choice of
-            "tokens", "tree", "constraint", "branches" and "schedule".
+            "tokens", "tree", "program", "constraint", "branches" and "schedule".
         on_cancel: called when Stop is pressed and the kernel cannot be interrupted from the
             browser. It must return at once (set an event, abort a request).
         title: shown until the run's own title is known.
@@ -85,7 +85,7 @@ class RunView(View):
 
 def check_panes(panes: str) -> None:
     """Raise ValueError unless ``panes`` names panes that exist."""
-    known = ("auto", "tokens", "tree", "constraint", "branches", "schedule")
+    known = ("auto", "tokens", "tree", "program", "constraint", "branches", "schedule")
     for name in panes.split(","):
         if name.strip() not in known:
             raise ValueError(f"panes: no pane called {name.strip()!r}; choose from {known}")

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real Chromium, on the loopback address only."""
+"""A real JupyterLab (and Notebook 7) in a real Chromium, on the loopback address only."""
 
 from __future__ import annotations
 
@@ -25,16 +25,25 @@ def free_port() -> int:
 
 
 class Lab:
-    """A running server and the folder it serves."""
+    """A running server, the folder it serves, and the one in which it looks for kernels."""
 
-    def __init__(self, url: str, folder: Path, shots: Path):
-        self.url, self.folder, self.shots = url, folder, shots
+    def __init__(self, url: str, folder: Path, shots: Path, kernels: Path):
+        self.url, self.folder, self.shots, self.kernels = url, folder, shots, kernels
 
-    def notebook(self, name: str, cells: list[str]) -> str:
+    def add_kernel(self, name: str, environment: dict[str, str]) -> None:
+        """Offer a kernel of this Python under ``name``."""
+        spec = {
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": name, "language": "python", "env": environment,
+        }  # fmt: skip
+        (self.kernels / name).mkdir(parents=True, exist_ok=True)
+        (self.kernels / name / "kernel.json").write_text(json.dumps(spec))
+
+    def notebook(self, name: str, cells: list[str], kernel: str = "python3") -> str:
         """Write a notebook; returns its name."""
         made = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source) for source in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            metadata={"kernelspec": {"name": kernel, "display_name": kernel}},
         )
         nbformat.write(made, self.folder / name)
         return name
@@ -78,6 +87,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
             "--IdentityProvider.token=",
             "--ServerApp.disable_check_xsrf=True",
             "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
             f"--ServerApp.root_dir={folder}",
         ],
         stdout=log,
@@ -96,7 +106,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
             server.kill()
         if server.poll() is not None:
             pytest.fail("JupyterLab did not start:\n" + (folder / "server.log").read_text())
-        yield Lab(url, folder, shots)
+        yield Lab(url, folder, shots, Path(environment["JUPYTER_DATA_DIR"]) / "kernels")
     finally:
         server.terminate()
         server.wait(20)
@@ -124,12 +134,15 @@ def page(browser, lab, request) -> Iterator[Page]:
     assert not dialogs, f"a script ran: {dialogs}"
 
 
-class Notebook:
-    """A notebook that is open in JupyterLab."""
+APPS = {"lab": "lab/tree/{}?reset", "notebook": "notebooks/{}"}
 
-    def __init__(self, page: Page, lab: Lab, name: str, kernel: bool = True):
+
+class Notebook:
+    """A notebook that is open in JupyterLab, or in Notebook 7."""
+
+    def __init__(self, page: Page, lab: Lab, name: str, kernel: bool = True, app: str = "lab"):
         self.page = page
-        page.goto(f"{lab.url}/lab/tree/{name}?reset")
+        page.goto(f"{lab.url}/{APPS[app].format(name)}")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         if kernel:
             page.wait_for_selector(
@@ -177,4 +190,4 @@ class Notebook:
 @pytest.fixture
 def open_notebook(page, lab):
     """Open a notebook by its name."""
-    return lambda name, kernel=True: Notebook(page, lab, name, kernel)
+    return lambda name, kernel=True, app="lab": Notebook(page, lab, name, kernel, app)

@@ -24,7 +24,7 @@ def test_it_shows_and_acts_while_a_cell_runs(lab, open_notebook, page):
     board = notebook.output(1)
     board.locator(".meter dd").first.wait_for()
     assert "3,000 slots" in board.inner_text()
-    board.locator("select").nth(1).select_option("lfu")
+    board.locator("select").nth(2).select_option("lfu")
     board.get_by_text("eviction is 'lfu' from the next step on").wait_for()
     notebook.start(2)
     board.get_by_text("3 requests").or_(

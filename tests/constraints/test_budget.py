@@ -187,3 +187,17 @@ def test_looking_for_an_end_has_a_bound(tokenizer, monkeypatch):
     for seed in range(4):
         write(constraint, tokenizer, random.Random(seed), 100, eager=0)
     assert 0 < most <= llg_closing.LOOKS
+
+
+def test_a_long_way_is_found_and_kept(tokenizer):
+    """Dozens of choices without a choice: a search that looks to the sides never gets there."""
+    schema = {
+        "type": "object",
+        "properties": {"day": {"format": "date", "type": "string"},
+                       "id": {"format": "uuid", "type": "string"}},
+        "required": ["day", "id"], "additionalProperties": False,
+    }  # fmt: skip
+    constraint = compile_constraint(json_schema=schema, whitespace="indent", tokenizer=tokenizer)
+    for seed in range(4):
+        ids = write(constraint, tokenizer, random.Random(seed), 150)
+        jsonschema.validate(json.loads(tokenizer.to_bytes(ids)), schema)

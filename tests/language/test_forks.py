@@ -229,11 +229,15 @@ def test_events_of_a_fork():
     assert {e.run for e in events} == {"r"}
     assert backend.kinds() == [
         "run_started",
+        "program_read",
         "state_started",
         "state_started",
         "state_started",
+        "program_reached",
         "state_forked",
+        "program_reached",
         "variable_set",
+        "program_reached",
         "variable_set",
         "variable_set",
         "state_joined",

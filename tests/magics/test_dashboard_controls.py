@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
 import sglnb as sgl
 from sglnb.magics.dashboard import Dashboard
+from sglnb.magics.engines import named_engine
 from sglnb.viz.meter import Rates
 
 
@@ -19,7 +22,7 @@ def wait(until, seconds=10.0):
 
 
 def button(board, name):
-    return next(b for row in board.children[1:3] for b in row.children
+    return next(b for row in board.children[1:4] for b in row.children
                 if getattr(b, "description", "") == name)  # fmt: skip
 
 
@@ -65,6 +68,58 @@ def test_a_setting_changed_elsewhere_is_shown_with_the_next_change(board):
     board._engine.configure(eviction="mru")
     button(board, "Flush").click()
     wait(lambda: board._eviction.value == "mru")
+
+
+def test_the_engine_is_chosen_among_those_loaded(board):
+    first = board._engine
+    with sgl.Engine(kv_tokens=700) as second:
+        try:
+            wait(lambda: second._number in dict(board._model.options).values())
+            labels = [label for label, _ in board._model.options]
+            assert len(set(labels)) == len(labels)
+            board._policy.value = "fcfs"
+            wait(lambda: "policy is" in board._said.value)
+            board._model.value = second._number
+            wait(lambda: board._engine is second)
+            wait(lambda: board._policy.value == "lpm")
+            assert board._pool.value == 700
+            board._eviction.value = "mru"
+            wait(lambda: second.configure()["eviction"] == "mru")
+            assert first.configure()["eviction"] == "lru"
+            button(board, "Make default").click()
+            wait(lambda: sgl.get_default_backend() is second)
+            wait(lambda: any(label.endswith("· default") for label, _ in board._model.options))
+            board._model.value = first._number
+            wait(lambda: board._engine is first)
+        finally:
+            sgl.set_default_backend(None)
+    wait(lambda: second._number not in dict(board._model.options).values())
+    assert board._model.value == first._number
+
+
+def test_a_model_is_loaded_beside_the_others(board, tmp_path):
+    first = board._engine
+    button(board, "Load").click()
+    wait(lambda: board._said.value.startswith("type the folder"))
+    board._path.value = str(tmp_path / "nothing")
+    button(board, "Load").click()
+    wait(lambda: "was not loaded" in board._said.value)
+    assert board._engine is first
+    assert board._path.value, "what was typed can be mended"
+    assert not board._load.disabled
+    copy = shutil.copytree(Path(sgl.__file__).parent / "assets" / "sgl-tiny", tmp_path / "copy")
+    board._path.value = str(copy)
+    button(board, "Load").click()
+    wait(lambda: board._engine is not first, 30)
+    loaded = board._engine
+    assert loaded.model_name == str(copy)
+    wait(lambda: board._model.value == loaded._number)
+    assert named_engine(str(copy)) is loaded, "--model finds it"
+    assert loaded.generate("Once", {"max_new_tokens": 2})["text"]
+    board._model.value = first._number
+    wait(lambda: board._engine is first)
+    loaded.check()
+    loaded.shutdown()
 
 
 def test_few_numbers_and_only_while_in_sight(board):

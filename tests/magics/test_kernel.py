@@ -1,68 +1,9 @@
 """``%%sgl`` in a real kernel: what a front end receives."""
 
 import re
-from typing import NamedTuple
 
 import pytest
-from jupyter_client.manager import start_new_kernel
-
-TIMEOUT = 60
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Reply(NamedTuple):
-    status: str
-    outputs: list
-
-    def text(self):
-        """All text of all outputs, without colours."""
-        parts = []
-        for kind, content in self.outputs:
-            if kind == "stream":
-                parts.append(content["text"])
-            elif kind == "error":
-                parts += content["traceback"]
-            elif kind in ("display_data", "execute_result"):
-                parts.append(content["data"].get("text/plain", ""))
-        return ANSI.sub("", "\n".join(parts))
-
-    def data(self, kind):
-        """The mime bundles of one kind of message."""
-        return [content["data"] for k, content in self.outputs if k == kind]
-
-
-class Kernel:
-    def __init__(self):
-        self.manager, self.client = start_new_kernel()
-
-    def start(self, code):
-        return self.client.execute(code)
-
-    def wait_for_print(self, msg_id):
-        """Returns when the cell, still running, has printed something."""
-        while True:
-            message = self.client.get_iopub_msg(timeout=TIMEOUT)
-            if message["parent_header"].get("msg_id") == msg_id and message["msg_type"] == "stream":
-                return
-
-    def finish(self, msg_id):
-        outputs = []
-        while True:
-            message = self.client.get_iopub_msg(timeout=TIMEOUT)
-            if message["parent_header"].get("msg_id") != msg_id:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if kind == "status" and content["execution_state"] == "idle":
-                break
-            if kind in ("stream", "error", "display_data", "execute_result"):
-                outputs.append((kind, content))
-        while True:
-            reply = self.client.get_shell_msg(timeout=TIMEOUT)
-            if reply["parent_header"].get("msg_id") == msg_id:
-                return Reply(reply["content"]["status"], outputs)
-
-    def run(self, code):
-        return self.finish(self.start(code))
+from kernel_client import Kernel
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +11,7 @@ def kernel():
     kernel = Kernel()
     assert kernel.run("%load_ext sglnb").status == "ok"
     yield kernel
-    kernel.client.stop_channels()
-    kernel.manager.shutdown_kernel(now=True)
+    kernel.close()
 
 
 def test_a_cell(kernel):

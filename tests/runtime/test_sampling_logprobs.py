@@ -145,3 +145,31 @@ def test_only_what_was_asked_for_is_told(engine):
 def test_wrong_options_are_named(engine, options, message):
     with pytest.raises(ValueError, match=message):
         engine.generate(ITALY, {"temperature": 0}, **options)
+
+
+def test_the_entropy_of_runs_is_told_and_is_that_of_the_distribution(engine):
+    from sglnb.runtime.logit_reader import LogitReader
+    from sglnb.runtime.report import Report
+
+    logits = torch.randn(5, 1000) * 8
+    logits[:, 900:] = -float("inf")
+    logits[0, 1:] = -float("inf")
+    logits[1, :900] = 1.0
+    reader = LogitReader(logits, [Report()] * 5, [0] * 5, [0, 1, 3])
+    found = [score.entropy for score in reader.scores(torch.zeros(5, dtype=torch.long))]
+    assert found[2] is None
+    assert found[4] is None
+    exact = torch.distributions.Categorical(logits=logits[:, :900].double()).entropy()
+    for row in (1, 3):
+        assert found[row] == pytest.approx(float(exact[row]), abs=1e-4)
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    since = engine.events.next_seq
+    engine.submit("Once", {"max_new_tokens": 3}, run="a run").result(60)
+    engine.generate("Once", {"max_new_tokens": 3})
+    seen, unseen = [], []
+    rids = {e.rid: e.run for e in engine.events.since(since) if e.kind == "request_arrived"}
+    for event in engine.events.since(since):
+        if event.kind == "tokens":
+            (seen if rids[event.rid] else unseen).extend(event.entropy)
+    assert all(value >= 0 for value in seen)
+    assert unseen == [None] * len(unseen)

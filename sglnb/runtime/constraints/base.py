@@ -104,8 +104,10 @@ class Constraint(ABC):
         return constraint_text(self)
 
     def __repr__(self) -> str:
+        from sglnb.viz.text import one_line
+
         states = "" if self.n_states is None else f", {self.n_states:,} states"
-        return f"Constraint({self.kind}: {self.source:.60}{states})"
+        return f"Constraint({self.kind}: {one_line(self.source[:60])}{states})"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from sglnb.viz.constraint_export import constraint_html

@@ -2,9 +2,13 @@
 
 import { make, setAttr, setText, keyed, rove } from "./dom.js";
 import { makeCompare } from "./compare.js";
-import { axisWindow, barStretches, barWords, countOf, oneLine, orderedRows, rowLabel, secondsText, tickText }
+import { axisWindow, barStretches, barWords, countOf, nameText, orderedRows, rowLabel, secondsText, tickText }
   from "./layout.js";
 
+const BRANCHES_HELP = "Each row is one state of the program and each bar in it one request to the engine, on one axis "
+  + "of time. A request waits (outline), reads its prompt (hatched, green for the share that was in the cache) and "
+  + "then writes (solid). A line down marks a fork and a dashed one a join: the longest bar between the two is what "
+  + "the run waited for.";
 const ROW_HEIGHT = 24;
 const MAX_ROWS = 200;
 const DRAG = 5;
@@ -121,9 +125,9 @@ export function makeBranchesPane(hooks) {
   function updateLane(lane, { row, depth }, view, scale) {
     const [label, track] = lane.children;
     const first = view.branches.bars[row.bars[0]];
-    const name = oneLine(rowLabel(row, first?.name));
+    const name = rowLabel(row, first?.name);
     setText(label, name);
-    setAttr(label, "title", row.error ? `${name}: ${row.error}` : name);
+    setAttr(label, "title", row.error ? `${name}: ${nameText(row.error)}` : name);
     label.classList.toggle("failed", row.error !== "");
     label.style.paddingLeft = `${6 + 12 * depth}px`;
     lane.sglState = row.state;
@@ -194,6 +198,7 @@ export function makeBranchesPane(hooks) {
 
   return {
     root,
+    help: BRANCHES_HELP,
     legend: [["wait", "waiting"], ["prefill", "prefill"], ["cached-share", "cached share"], ["decode", "decode"], ["score", "select"]],
     words: "",
     draw(view) {

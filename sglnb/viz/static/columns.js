@@ -1,7 +1,7 @@
 // The engine's steps as columns to draw, and in words. The same as columns.py, which says what
 // the parts are: change both together.
 
-import { countOf, groupDigits, oneLine, rowLabel, secondsText } from "./layout.js";
+import { countOf, groupDigits, nameText, oneLine, rowLabel, secondsText } from "./layout.js";
 
 /** How high `tokens` stand: a decoded token is 1, a prompt grows by its logarithm. */
 const heightOf = (tokens) => (tokens <= 1 ? tokens : 1 + Math.log2(tokens) / 2);
@@ -118,7 +118,7 @@ function nameInStep(view, rid) {
   const request = view.schedule.requests[rid];
   if (!request) return oneLine(rid);
   const row = view.tokens.rows[request.row];
-  return oneLine(row ? rowLabel(row, request.name) : request.name || rid);
+  return row ? rowLabel(row, request.name) : nameText(request.name || rid);
 }
 
 /** `41 steps of 12 ms · up to 5 requests at once · 186 tokens/s`. */

@@ -2,7 +2,7 @@
 // the chosen branch are marked.
 
 import { make, setAttr, setText } from "./dom.js";
-import { clipMiddle, countOf, oneLine, rowLabel, visible } from "./layout.js";
+import { clipMiddle, countOf, rowLabel, visible } from "./layout.js";
 
 const MOST_COLUMNS = 8;
 const MOST_WORDS = 400;
@@ -124,7 +124,7 @@ export function makeCompare() {
     table.replaceChildren(fold, make("div", { class: "columns" }, ...columns.map((words, i) => {
       const row = view.tokens.rows[states[i]];
       const name = make("button", { type: "button", class: "column-name", "aria-pressed": String(i === reference),
-        title: "compare the others with this one", text: oneLine(rowLabel(row)) });
+        title: "compare the others with this one", text: rowLabel(row) });
       name.addEventListener("click", () => {
         reference = i;
         draw(last);

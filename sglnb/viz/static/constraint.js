@@ -3,7 +3,7 @@
 
 import { FSM, FSM_RADIUS, drawFsm, edgePath, focusOf, strip } from "./fsm.js";
 import { animate, keyed, make, makeSvg, rove, setAttr, setText } from "./dom.js";
-import { clipMiddle, countOf, groupDigits, oneLine, rowLabel } from "./layout.js";
+import { clipMiddle, countOf, groupDigits, nameText, oneLine, rowLabel } from "./layout.js";
 
 const MAX_CELLS = 60;
 const CONSTRAINT_HELP = "The circles are the states of your constraint after it was compiled (a double one is "
@@ -31,6 +31,7 @@ export function makeConstraintPane(hooks) {
   let view = null;
   let live = false;
   let chosen = null;
+  let looked = null;
   let items = [];
   let drawn = { graph: null, shown: new Set(), places: [], way: new Set() };
 
@@ -60,6 +61,7 @@ export function makeConstraintPane(hooks) {
   }
   which.addEventListener("change", () => {
     chosen = which.value;
+    looked = null;
     hooks.redraw();
   });
 
@@ -99,13 +101,16 @@ export function makeConstraintPane(hooks) {
   function paint(lights) {
     const { constraint, tokens } = view;
     const known = constraint.order.map((rid) => constraint.requests[rid]);
-    const request = focusOf(constraint, constraint.requests[lights.rid] ? lights.rid : chosen);
+    // What was pointed at stays, so that one can go over to it, until there is a newer request.
+    if (constraint.requests[lights.rid]) looked = { rid: lights.rid, of: known.length };
+    else if (looked?.of !== known.length) looked = null;
+    const request = focusOf(constraint, looked?.rid ?? chosen);
     if (!request) return "";
     setAttr(which, "hidden", known.length < 2);
     keyed(which, options, known, (each) => each.rid, (each) => make("option", { value: each.rid }),
       (option, each) => {
         const row = tokens.rows[each.row];
-        setText(option, clipMiddle(oneLine(row ? rowLabel(row, each.name) : each.name), 40));
+        setText(option, clipMiddle(row ? rowLabel(row, each.name) : nameText(each.name), 40));
       });
     if (which.value !== request.rid) which.value = request.rid;
     setText(source, clipMiddle(oneLine(request.source), 160));
@@ -149,7 +154,9 @@ export function makeConstraintPane(hooks) {
     const { plan } = drawn;
     setAttr(svg, "width", Math.ceil(plan.width));
     setAttr(svg, "height", Math.ceil(plan.height));
-    keyed(lines, lineMap, plan.edges, (edge) => edge.edge, () => makeSvg("path"), (path, edge) => {
+    // What was gone through lies above what was not.
+    const rank = ({ edge }) => way.has(edge) + 2 * here.has(edge);
+    keyed(lines, lineMap, [...plan.edges].sort((a, b) => rank(a) - rank(b)), (edge) => edge.edge, () => makeSvg("path"), (path, edge) => {
       const isNew = live && way.has(edge.edge) && !path.classList.contains("way");
       setAttr(path, "d", edgePath(edge));
       setAttr(path, "class", `line${way.has(edge.edge) ? " way" : ""}${here.has(edge.edge) ? " here" : ""}`);
@@ -245,7 +252,7 @@ export function makeConstraintPane(hooks) {
         else cell.dataset.note = share >= 0.1 ? removed : "";
         const words = jump ? `${countOf(n, "token")} without a forward pass`
           : `${countOf(item.allowed ?? 0, "token")} allowed, mask removed ${removed}`;
-        setAttr(cell, "aria-label", `${oneLine(item.text) || "empty"}, ${words}`);
+        setAttr(cell, "aria-label", `${nameText(item.text) || "empty"}, ${words}`);
         setAttr(cell, "title", jump ? words : null);
         setAttr(cell, "aria-selected", String(on));
         cell.sglPick = { kind: "token", row: request.row, pos: item.pos, token: row.tokens[item.pos],

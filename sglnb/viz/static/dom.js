@@ -67,12 +67,36 @@ export function animate(element, frames, ms) {
   if (!calm() && element.animate) element.animate(frames, { duration: ms, easing: "ease-out" });
 }
 
+/**
+ * Keep keys that are pressed inside `root` from the notebook, where a stray "b" would insert a
+ * cell. JupyterLab hears them when they bubble up to the document; Notebook 7 hears them first,
+ * and only spares an element that is marked itself.
+ */
+export function keepKeys(root) {
+  root.addEventListener("focusin", (event) => setAttr(event.target, "data-lm-suppress-shortcuts", "true"));
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+}
+
 /** One Tab stop among `items`: `current` gets tabindex 0, the one before it loses it. */
 export function rove(store, current) {
   if (store.current === current) return;
   store.current?.setAttribute("tabindex", "-1");
   current?.setAttribute("tabindex", "0");
   store.current = current;
+}
+
+/** The words that tell what one is looking at: a `?` and what it unfolds, `[ask, text]`. */
+export function makeHelp(name, words) {
+  const text = make("p", { class: "small help", text: words, hidden: true });
+  const ask = button("?", `what am I looking at: ${name}`, "quiet ask");
+  const show = (on) => {
+    setAttr(text, "hidden", !on);
+    setAttr(ask, "aria-expanded", String(on));
+  };
+  ask.addEventListener("click", () => show(text.hasAttribute("hidden")));
+  ask.addEventListener("keydown", (event) => { if (event.key === "Escape") show(false); });
+  show(false);
+  return [ask, text];
 }
 
 export function button(text, label, className = "") {

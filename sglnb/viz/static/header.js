@@ -1,6 +1,6 @@
 // The header line: status, the words that are the legend and filter the tokens, times, Stop.
 
-import { countOf, groupDigits, oneLine, secondsText, visible } from "./layout.js";
+import { countOf, groupDigits, nameText, secondsText, visible } from "./layout.js";
 import { button, make, setAttr, setText } from "./dom.js";
 
 /** `hooks.filter(kind | null)`, `hooks.spaces(on)` and `hooks.stop()` are told what is pressed. */
@@ -48,7 +48,7 @@ export function makeHeader(model, hooks) {
     error,
     /** `since`: seconds since the last event while the run goes on, else 0. */
     draw(head, view, { since, stoppable }) {
-      setText(name, oneLine(head.title || model.get("title") || head.run || "run"));
+      setText(name, nameText(head.title || model.get("title") || head.run || "run"));
       setText(statusWord, head.status);
       const chosen = Object.values(view.tokens.rows).reduce((sum, row) => sum + row.picks.length, 0);
       const texts = {

@@ -7,7 +7,7 @@ export const MAX_VISIBLE = 300;
 // -- words ----------------------------------------------------------------------------------
 
 const UNSEEN_CHARS =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]/gu;
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff\u{e0000}-\u{e0fff}]|[\ud800-\udfff]/gu;
 
 /** `text` with what cannot be seen, or would change its surroundings, spelt out. */
 export function visible(text) {
@@ -75,10 +75,13 @@ export function orderedRows({ rows, order }) {
   return out;
 }
 
+/** A name on one line, of a length that is one. */
+export const nameText = (text) => clipMiddle(oneLine(text), 80);
+
 /** A name for a state: its label, else the variable it makes (`name`), numbered in a fork. */
 export function rowLabel(row, name = row.name) {
-  if (row.label) return row.label;
-  return row.parent === null ? name || row.state : `${name || "fork"}[${row.index}]`;
+  if (row.label) return nameText(row.label);
+  return nameText(row.parent === null ? name || row.state : `${name || "fork"}[${row.index}]`);
 }
 
 // -- radix tree -----------------------------------------------------------------------------
@@ -304,7 +307,7 @@ export function barStretches(bar, now) {
 /** A request in words; `error` is what its state failed with. */
 export function barWords(bar, now, error = "") {
   const kind = { select: "scores a choice for", prefill: "prefills the shared prefix" };
-  const words = [`${kind[bar.purpose] ?? "generates"} ${bar.name}`.trim()];
+  const words = [`${kind[bar.purpose] ?? "generates"} ${nameText(bar.name)}`.trim()];
   for (const { what, from, to } of barStretches(bar, now)) {
     if (to - from > 0.0005) words.push(`${what} ${secondsText(to - from)}`);
   }

@@ -1,7 +1,11 @@
 // The live numbers of a dashboard. It tells the kernel whether anyone can see them.
 
 import { countOf, groupDigits, oneLine } from "./layout.js";
-import { make, setAttr, setText } from "./dom.js";
+import { keepKeys, make, makeHelp, setAttr, setText } from "./dom.js";
+
+const METER_HELP = "These are the engine's numbers of this moment. The hit rate is the share of all prompt tokens that "
+  + "came from the cache and were not computed again. The pool's bar is grey where slots hold tokens that may be "
+  + "evicted and striped where requests or pins hold them.";
 
 /** What each figure says of the kernel's numbers: `{ key, value, unit, share }`. */
 export function meterFigures(n) {
@@ -21,8 +25,9 @@ export function render({ model, el }) {
   const name = make("b", { class: "name" });
   const state = make("span", { class: "small", role: "status" });
   const figures = make("dl", { class: "meter" });
+  const [ask, help] = makeHelp("the engine", METER_HELP);
   const root = make("div", { class: "sglnb", role: "region", "aria-label": "engine" },
-    make("div", { class: "head" }, name, state), figures);
+    make("div", { class: "head" }, name, state, ask), help, figures);
   el.append(root);
   const cells = new Map();
 
@@ -49,8 +54,14 @@ export function render({ model, el }) {
 
   const onMessage = (message) => { if (message?.kind === "numbers") draw(message.numbers); };
   model.on("msg:custom", onMessage);
-  const watcher = new IntersectionObserver((entries) =>
-    model.send({ kind: "sight", seen: entries.at(-1).isIntersecting && !document.hidden }));
+  let board = null;
+  const watcher = new IntersectionObserver((entries) => {
+    if (!board) { // now it stands in the page: the controls beside it are the dashboard's too
+      board = root.closest(".widget-vbox") ?? root;
+      keepKeys(board);
+    }
+    model.send({ kind: "sight", seen: entries.at(-1).isIntersecting && !document.hidden });
+  });
   watcher.observe(root);
   const looked = () => model.send({ kind: "sight", seen: !document.hidden });
   document.addEventListener("visibilitychange", looked);

@@ -8,6 +8,7 @@ import { TOKEN_STEPS, initialTokens } from "./reduce_tokens.js";
 import { TREE_STEPS, initialTree } from "./reduce_tree.js";
 import { initialBranches, reduceBranches } from "./reduce_branches.js";
 import { CONSTRAINT_STEPS, initialConstraint } from "./reduce_constraint.js";
+import { initialProgram, reduceProgram } from "./reduce_program.js";
 import { SCHEDULE_STEPS, initialSchedule } from "./reduce_schedule.js";
 
 export function initial() {
@@ -17,6 +18,7 @@ export function initial() {
     tree: initialTree(),
     branches: initialBranches(),
     constraint: initialConstraint(),
+    program: initialProgram(),
     schedule: initialSchedule(),
   };
 }
@@ -29,6 +31,7 @@ export function reduce(view, event) {
   reduceBranches(view.branches, event);
   CONSTRAINT_STEPS[event.kind]?.(view.constraint, event);
   SCHEDULE_STEPS[event.kind]?.(view.schedule, event);
+  reduceProgram(view.program, event);
   return view;
 }
 

@@ -87,7 +87,7 @@ export function makeSchedulePane(hooks) {
     columns = stepColumns(schedule, Math.floor(room / NARROWEST), columns);
     const step = Math.max(NARROWEST, Math.min(WIDEST, room / Math.max(1, columns.length)));
     const top = columns.reduce((most, column) => Math.max(most, column.top), 0);
-    const waits = columns.reduce((most, column) => Math.max(most, column.waiting), 0);
+    const waits = columns.reduce((most, column) => Math.max(most, column.waiting, column.queue), 0);
     const base = ABOVE + PLOT;
     const floor = base + (waits ? BELOW : 4);
     plan = { step, scale: Math.min(UNIT, PLOT / Math.max(1, top)), base, floor };

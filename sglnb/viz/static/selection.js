@@ -4,14 +4,18 @@ import { FSM } from "./fsm.js";
 import { columnWords } from "./columns.js";
 import { pathTo } from "./layout.js";
 import { make } from "./dom.js";
+import { nodeFacts } from "./programrows.js";
 import { nodeTokens } from "./reduce_tree.js";
 import { tokenCard } from "./tokencard.js";
 import { nodeCard } from "./tree.js";
 
+const MOST_PATHS = 40;
+
 /**
  * What to light for `selection` in `view`: `path` and `tip` in the tree, `rows` and `rids` in the
  * branches, `test(row, pos, token)` in the tokens (null: all), `rid`, `pos` and `mark` (a state
- * or an edge) in the constraint, `columns` in the schedule, `card` beside what is pointed at.
+ * or an edge) in the constraint, `columns` in the schedule, `program` (else what `rids` fill),
+ * `card` beside what is pointed at.
  * Null when what was selected is gone.
  */
 export function lightsOf(view, selection) {
@@ -28,7 +32,7 @@ const LIGHTS = {
     return {
       path, tip: nodeAt(view.tree, path, selection.pos), rows: new Set([selection.row]),
       rids: new Set(rid ? [rid] : []), test: null, rid, pos: selection.pos,
-      card: tokenCard(selection, row),
+      card: tokenCard(selection, row), program: fillsWhere(view, (fill) => isOf(fill, selection.token, selection.row)),
     };
   },
   node(view, { node }) {
@@ -62,6 +66,23 @@ const LIGHTS = {
       && requests[token.rid]?.source === source && here(token);
     return { path: [], rows: new Set(), rids: new Set(), test, rid, mark: { state, edge }, card: facts(words) };
   },
+  /** A hole of the program, one of its texts, or a block with all that is in it. */
+  program(view, { node: at, fill: one }) {
+    const { nodes, fills } = view.program;
+    if (!nodes[at]) return null;
+    const node = nodes[at];
+    let end = at + 1;
+    if (["loop", "if", "else", "call"].includes(node.kind)) while (nodes[end]?.depth > node.depth) end += 1;
+    const inside = nodes.slice(at, end);
+    const chosen = one === null ? inside.flatMap((each) => each.fills.map((i) => fills[i])) : [fills[one]];
+    const rids = new Set(chosen.map((fill) => fill.rid).filter(Boolean));
+    const rows = new Set([...chosen.map((fill) => fill.state), ...inside.flatMap((each) => each.forks.flat())]);
+    const paths = [...rids].slice(0, MOST_PATHS).map((rid) => pathTo(view.tree, view.tree.tips[rid]));
+    const test = (row, pos, token) => chosen.some((fill) => isOf(fill, token, row));
+    return { path: [...new Set(paths.flat())], tip: paths.length === 1 ? paths[0].at(-1) : undefined, rows, rids,
+      rid: chosen[0]?.rid, test: chosen.length ? test : null, card: facts(nodeFacts(view, node, one === null ? null : fills[one])),
+      program: { nodes: new Set(inside.map((each) => each.id)), fills: new Set(chosen.map((fill) => fills.indexOf(fill))) } };
+  },
   /** Some steps of the engine: the requests that were in them and the tokens made there. */
   step(view, { first, size }) {
     const { steps, requests } = view.schedule;
@@ -76,6 +97,16 @@ const LIGHTS = {
       card: facts(columnWords(view, first, size)) };
   },
 };
+
+/** Whether `token` of the state `row` is part of the text `fill`. */
+const isOf = (fill, token, row) => (token.rid ? token.rid === fill.rid
+  : token.kind === "select" && fill.state === row && fill.name === token.name);
+
+/** The program's texts for which `test(fill)` holds, and the holes that they are in. */
+export function fillsWhere({ program }, test) {
+  const found = [...program.fills.keys()].filter((i) => test(program.fills[i]));
+  return { fills: new Set(found), nodes: new Set(found.map((i) => program.fills[i].node)) };
+}
 
 /** The deepest node of the row's newest request that reached the tree. */
 function rowTip(view, row) {

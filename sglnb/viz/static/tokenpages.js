@@ -45,11 +45,18 @@ export class TokenPages {
     this.known = []; // the token records that the pages stand for, by position
     this.start = 0;
     this.key = "";
+    this.label = "tokens";
   }
 
   /** The position behind the last token. */
   get end() {
     return this.known.length;
+  }
+
+  /** Call the list `label`. */
+  name(label) {
+    this.label = label;
+    for (const { list } of this.pages) setAttr(list, "aria-label", label);
   }
 
   /** Stand for the tokens of `row` from `start` on. `key` names the text in what is selected,
@@ -77,11 +84,13 @@ export class TokenPages {
   #add(token, pos) {
     let page = this.pages.at(-1);
     if (!page || pageEnds(page.to - page.from, this.known[pos - 1], token)) {
-      page = { owner: this, element: make("div", { class: "page", role: "none" }), from: pos, to: pos,
+      // Only options may stand in a list box: the button that unfolds and the tail stand beside it.
+      const list = make("span", { role: "listbox", "aria-orientation": "horizontal", "aria-label": this.label, hidden: true });
+      page = { owner: this, element: make("div", { class: "page" }, list), list, from: pos, to: pos,
         spans: null, drawn: 0, height: null };
       if (!this.pages.length) this.flow.replaceChildren(page.element);
       else this.flow.append(page.element);
-      if (!this.pages.length) page.element.append(this.head);
+      if (!this.pages.length) page.element.prepend(this.head);
       page.element.append(this.tail);
       this.pages.push(page);
     }
@@ -118,8 +127,8 @@ export class TokenPages {
       added.append(span);
     }
     if (!added.childNodes.length) return;
-    if (this.tail.parentNode === page.element) page.element.insertBefore(added, this.tail);
-    else page.element.append(added);
+    page.list.append(added);
+    setAttr(page.list, "hidden", false);
   }
 
   repaint() {
@@ -158,6 +167,7 @@ export class TokenPages {
     page.height = height;
     page.spans.forEach((span) => span.remove());
     page.spans = null;
+    setAttr(page.list, "hidden", true);
     this.#reserve(page);
   }
 

@@ -2,12 +2,16 @@
 // is in the page: see tokenpages.js.
 
 import { make, setAttr, setText, keyed, rove } from "./dom.js";
-import { countOf, oneLine, orderedRows, rowLabel, visible } from "./layout.js";
+import { countOf, orderedRows, rowLabel, visible } from "./layout.js";
 import { createPick } from "./tokencard.js";
 import { MODES } from "./tokenlooks.js";
 import { TokenPages } from "./tokenpages.js";
 import { makeTokenTools } from "./tokentools.js";
 
+const TOKENS_HELP = "This is the text as the model sees it: token by token, with one block for each state of the "
+  + "program. A blue tint marks what the model chose (the darker, the surer it was), a dotted line what a "
+  + "constraint left no choice about, and a green bar what was in the cache and cost no computing. Point at a "
+  + "token, or walk there with the arrow keys, for its probability and what else it could have been.";
 export const WHOLE = 2000; // so many tokens are drawn in any case
 const NEAR = 500; // pixels beyond the window that are filled,
 const FAR = 1000; // and that may stay so
@@ -215,7 +219,7 @@ export function makeTokensPane(hooks) {
   }).observe(root);
   // -- drawing --
   function createRow({ row }) {
-    const flow = make("div", { class: "flow", role: "listbox", "aria-orientation": "horizontal" });
+    const flow = make("div", { class: "flow" });
     const part = {
       label: make("div", { class: "row-label" }),
       fold: make("button", { class: "fold", type: "button", "data-row": row.state }),
@@ -244,10 +248,10 @@ export function makeTokensPane(hooks) {
     if (!repaint && state === part.state && newest === part.newest && hits === part.hits) return;
     Object.assign(part, { state, newest, hits });
     part.rare = tools.rareKinds(row);
-    const label = oneLine(rowLabel(row));
+    const label = rowLabel(row);
     setText(part.label, label);
     setAttr(part.label, "title", label);
-    setAttr(part.text.flow, "aria-label", `tokens of ${label}`);
+    part.text.name(`tokens of ${label}`);
     element.style.setProperty("--depth", depth);
     const open = opened.has(row.state);
     const start = startOf(row);
@@ -277,6 +281,7 @@ export function makeTokensPane(hooks) {
 
   return {
     root: make("div", {}, tools.root, root),
+    help: TOKENS_HELP,
     draw(view, running) {
       const atEnd = root.scrollHeight - root.scrollTop - root.clientHeight < 12;
       const runError = view.header.error;

@@ -10,6 +10,10 @@ import { goneWords, nodeState, searchTree, siblingOrder, stateMeta, stateWords, 
 
 const GHOST_SECONDS = 2;
 const LABELS = [44, 34, 26, 20, 14];
+const TREE_HELP = "This is what the engine remembers: texts that begin alike share their beginning, and each line "
+  + "is a stretch of tokens whose keys and values are kept. A prompt that begins with a path of the tree skips "
+  + "computing that part (green, and the thicker the more often it was reused). A filled dot is in use and cannot "
+  + "go, a pin stays until it is unpinned, and a dashed line was evicted to make room.";
 const PIN = "M-3 -14h6l-1 5 2.5 2.5h-9l2.5 -2.5zM0 -6.5v4";
 
 /** `hooks.asker` asks the kernel (see ask.js); without one there is only what the log tells. */
@@ -69,7 +73,10 @@ export function makeTreePane(hooks) {
     if (next) {
       event.preventDefault();
       groups.get(next.key).focus();
-    } else if (event.key === "Escape") hooks.select(null);
+    } else if (event.key === "Escape") {
+      hooks.select(null);
+      if (details.node !== null) details.hide(true);
+    }
   });
 
   function neighbour(box, key) {
@@ -155,6 +162,7 @@ export function makeTreePane(hooks) {
 
   return {
     root,
+    help: TREE_HELP,
     totals: { nodes: 0, tokens: 0 },
     draw(view, options) {
       live = options.live;

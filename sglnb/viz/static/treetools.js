@@ -2,7 +2,7 @@
 // ask the kernel why a text missed and what an edit would throw away.
 
 import { make, setAttr, setText, keyed } from "./dom.js";
-import { clipMiddle, countOf, groupDigits, nodeText, oneLine, pathTo, rowLabel, visible } from "./layout.js";
+import { clipMiddle, countOf, groupDigits, nameText, nodeText, oneLine, pathTo, rowLabel, visible } from "./layout.js";
 import { nodeTokens } from "./reduce_tree.js";
 import { ORDERS, editWords, goneWords, missWords, requestsThrough, whenWords, wholeText } from "./treewords.js";
 
@@ -64,7 +64,7 @@ export function makeNodeDetails(asker, closed) {
   const title = make("span", { class: "details-title" });
   const close = toolButton("×", () => hide(true));
   setAttr(close, "aria-label", "close the details");
-  const text = make("pre", { class: "edge-text", tabindex: "0", "aria-label": "text of this edge" });
+  const text = make("pre", { class: "edge-text", role: "group", tabindex: "0", "aria-label": "text of this edge" });
   const facts = make("div", { class: "facts" });
   const copy = toolButton("Copy as prompt", copyPrompt);
   const pin = toolButton("Pin", () => command(pin.dataset.what));
@@ -181,7 +181,7 @@ export function requestName(view, rid) {
   const bar = view.branches?.bars[rid];
   if (!bar) return rid;
   const row = view.branches.rows[bar.row];
-  const what = bar.name || bar.purpose;
+  const what = nameText(bar.name || bar.purpose);
   const name = row ? rowLabel(row, what) : what;
   return name.startsWith(what) ? name : `${name} · ${what}`;
 }

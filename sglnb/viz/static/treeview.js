@@ -4,13 +4,13 @@
 import { TREE_STEPS, initialTree } from "./reduce_tree.js";
 import { makeDecoder } from "./wire.js";
 import { countOf, groupDigits, oneLine, pathTo, poolWords } from "./layout.js";
-import { make, setAttr, setText } from "./dom.js";
+import { keepKeys, make, makeHelp, setAttr, setText } from "./dom.js";
 import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { makeTreePane, nodeCard } from "./tree.js";
 
 export function render({ model, el }) {
-  const root = make("div", { class: "sglnb", role: "region", "aria-label": "cache", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", { class: "sglnb", role: "region", "aria-label": "cache" });
   const card = makeCard(root);
   const name = make("b", { class: "name" });
   const info = make("span", { class: "small number" });
@@ -30,7 +30,8 @@ export function render({ model, el }) {
       else card.show(nodeCard(view, node), anchor);
     },
   });
-  root.append(make("div", { class: "head" }, name, info), empty, pane.root, card.element);
+  const [ask, help] = makeHelp("the cache", pane.help);
+  root.append(make("div", { class: "head" }, name, ask, info), help, empty, pane.root, card.element);
   el.append(root);
 
   function schedule() {
@@ -76,8 +77,7 @@ export function render({ model, el }) {
   const onSaved = () => restore();
   model.on("msg:custom", onMessage);
   model.on("change:saved", onSaved);
-  // Keys stay here: in JupyterLab a stray "b" would insert a cell.
-  root.addEventListener("keydown", (event) => event.stopPropagation());
+  keepKeys(root);
   const watcher = new ResizeObserver(() => schedule());
   watcher.observe(root);
   restore();

@@ -4,29 +4,32 @@
 // in the trait `saved`. Everything shown is a fold over the events; the slider folds a prefix.
 
 import { countOf, groupDigits, poolWords } from "./layout.js";
-import { button, make, setAttr, setText } from "./dom.js";
+import { keepKeys, make, makeHelp, setAttr, setText } from "./dom.js";
 import { makeAsker } from "./ask.js";
 import { makeCard } from "./card.js";
 import { isBusy } from "./columns.js";
 import { makeBranchesPane } from "./branches.js";
 import { makeConstraintPane } from "./constraint.js";
 import { makeHeader } from "./header.js";
+import { makeProgramPane } from "./program.js";
+import { hasShape } from "./programrows.js";
 import { makeReplay } from "./replay.js";
 import { makeSchedulePane } from "./schedule.js";
 import { makeStore } from "./store.js";
 import { makeTokensPane } from "./tokens.js";
 import { makeTreePane } from "./tree.js";
-import { lightsOf } from "./selection.js";
+import { fillsWhere, lightsOf } from "./selection.js";
 
 const CONDENSED = ["", "saved copy without alternatives", "saved copy is condensed", "saved copy is cut short"];
 const TREE_SHARE = 6;
 const SLICE = 25; // milliseconds of a frame that go to reading and folding the log
 
-/** The panes in order. A pane has `root`, `draw(view, …)` and `light(…)`, and may have `legend`
- * (`[class, word]` pairs) and `help` (what one is looking at, in a few sentences). */
+/** The panes in order. A pane has `root`, `draw(view, …)`, `light(…)` and `help` (what one
+ * is looking at, in a few sentences), and may have `legend` (`[class, word]` pairs). */
 const PANES = {
   tokens: makeTokensPane,
   tree: makeTreePane,
+  program: makeProgramPane,
   constraint: makeConstraintPane,
   branches: makeBranchesPane,
   schedule: makeSchedulePane,
@@ -34,10 +37,11 @@ const PANES = {
 
 export function render({ model, el }) {
   const store = makeStore();
-  const root = make("div", { class: "sglnb", role: "region", "aria-label": "sglnb run", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", { class: "sglnb", role: "region", "aria-label": "sglnb run" });
   const card = makeCard(root);
   let selection = null;
   let hovered = null;
+  let kept = null; // what has the focus: shown again when the mouse leaves what it showed
   let filter = null;
   let dirty = false;
   let drawn = store.view; // while the slider's place is folded anew, the one that is seen
@@ -54,6 +58,8 @@ export function render({ model, el }) {
       schedule();
     },
     select(next, anchor) {
+      if (next && anchor === document.activeElement) kept = { next, anchor };
+      if (!next && kept?.anchor === document.activeElement) ({ next, anchor } = kept);
       selection = next;
       hovered = next ? anchor : null;
       drawSelection();
@@ -132,6 +138,9 @@ export function render({ model, el }) {
     // These two are painted with the selection, which may choose what they show.
     showPane("constraint", view.constraint.order.length > 0);
     showPane("schedule", view.schedule.steps.length > 0 && (isAsked("schedule") || isBusy(view.schedule)));
+    showPane("program", view.program.nodes.length > 0 && (isAsked("program") || hasShape(view.program)));
+    if (sections.program.isOpen() && turn("program")) panes.program.draw(view);
+    setText(sections.program.info, panes.program.words);
     if (sections.constraint.isOpen() && turn("constraint")) panes.constraint.draw(view, live && running);
     if (sections.schedule.isOpen() && turn("schedule")) panes.schedule.draw(view);
     setText(sections.schedule.info, panes.schedule.words);
@@ -213,6 +222,7 @@ export function render({ model, el }) {
     panes.tokens.light(lights.test ?? filterTest(view));
     if (sections.constraint.isOpen()) panes.constraint.light(lights);
     if (sections.schedule.isOpen()) panes.schedule.light(lights);
+    if (sections.program.isOpen()) panes.program.light(lights.program ?? fillsWhere(view, (fill) => lights.rids.has(fill.rid)));
     setText(sections.constraint.info, panes.constraint.words);
     if (lights.card) card.show(lights.card, hovered);
     else card.hide();
@@ -224,8 +234,8 @@ export function render({ model, el }) {
       ? pos < view.tokens.rows[row].cached : token.kind === filter;
   }
 
-  // Keys stay here: in JupyterLab a stray "b" would insert a cell.
-  root.addEventListener("keydown", (event) => event.stopPropagation());
+  keepKeys(root);
+  root.addEventListener("keydown", (event) => { if (event.key === "Escape") kept = null; }, { capture: true });
 
   // -- life --
   const onMessage = (message) => {
@@ -269,17 +279,9 @@ function makeSection(key, pane, redraw) {
   const info = make("span", { class: "small pane-info" });
   const head = make("div", { class: "pane-head" }, title);
   const body = make("div", { class: "pane-body" });
-  if (pane.help) {
-    const text = make("p", { class: "small help", text: pane.help, hidden: true });
-    const ask = button("?", `what am I looking at: ${key}`, "quiet ask");
-    setAttr(ask, "aria-expanded", "false");
-    ask.addEventListener("click", () => {
-      setAttr(text, "hidden", !text.hasAttribute("hidden"));
-      setAttr(ask, "aria-expanded", String(!text.hasAttribute("hidden")));
-    });
-    head.append(ask);
-    body.append(text);
-  }
+  const [ask, text] = makeHelp(key, pane.help);
+  head.append(ask);
+  body.append(text);
   if (pane.legend) head.append(legendOf(pane.legend));
   head.append(info);
   body.append(pane.root);

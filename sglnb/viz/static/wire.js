@@ -3,6 +3,7 @@
 const WIRE_DEFAULTS = {
   run_started: { title: "" },
   run_ended: { error: "" },
+  program_reached: { node: null, name: "" },
   state_started: { parent: null, index: 0, label: "" },
   state_ended: { error: "" },
   variable_set: { choices: null, name: "", text: "" },
