@@ -201,3 +201,11 @@ def test_a_long_way_is_found_and_kept(tokenizer):
     for seed in range(4):
         ids = write(constraint, tokenizer, random.Random(seed), 150)
         jsonschema.validate(json.loads(tokenizer.to_bytes(ids)), schema)
+
+
+def test_a_pattern_that_wants_a_letter_somewhere(tokenizer):
+    schema = {"type": "array", "items": {"type": "string", "pattern": "q"}, "minItems": 2}
+    constraint = compile_constraint(json_schema=schema, tokenizer=tokenizer)
+    for seed in range(4):
+        ids = write(constraint, tokenizer, random.Random(seed), 80)
+        jsonschema.validate(json.loads(tokenizer.to_bytes(ids)), schema)

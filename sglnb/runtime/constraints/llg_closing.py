@@ -118,6 +118,9 @@ def _search(
         if not heap:
             return None
         cost, _, before, more, text, at = heapq.heappop(heap)
+        if text in seen:
+            continue  # the same text in other tokens, which cost less
+        seen.add(text)
         at, way = at.deep_copy(), [*before, *more]
         if at.try_consume_tokens(more) < len(more) or at.is_error():
             continue
@@ -126,7 +129,6 @@ def _search(
         for rank, more in enumerate(_likely_ends(at, vocabulary, way[-1:], _BRANCHES)):
             longer = text + b"".join(map(vocabulary.spelled, more))
             if len(way) + len(more) <= limit and longer not in seen:
-                seen.add(longer)
                 heapq.heappush(heap, (cost + rank + step, -found, way, more, longer, at))
                 found += 1
     return None
@@ -141,7 +143,8 @@ def _likely_ends(matcher, vocabulary: LLGVocabulary, last: list[int], n: int) ->
     words = vocabulary.words(matcher.compute_bitmask())
     if matcher.is_error():
         return []
-    if vocabulary.is_free(words):
+    free = vocabulary.is_free(words)
+    if free:
         known = vocabulary.inside
     elif last and vocabulary.spelled(last[0])[-1:].isalnum():
         known = vocabulary.behind
@@ -149,7 +152,10 @@ def _likely_ends(matcher, vocabulary: LLGVocabulary, last: list[int], n: int) ->
         known = vocabulary.between
     likely = _legal(words, vocabulary.special, n) + _legal(words, known, n)
     likely += [i for i in _legal(words, vocabulary.by_length, n) if i not in likely]
-    return [[i] for i in likely[:n]]
+    out = [[i] for i in likely[:n]]
+    if free:
+        out.insert(1, vocabulary.alphabet)
+    return out
 
 
 def _legal(words: np.ndarray, tokens: np.ndarray, n: int) -> list[int]:

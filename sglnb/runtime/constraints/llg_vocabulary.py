@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import weakref
 from functools import cached_property
 
@@ -52,8 +53,8 @@ class LLGVocabulary:
 
     @cached_property
     def behind(self) -> np.ndarray:
-        """The same behind a value: it is not to grow."""
-        return self._ids([*_CLOSING, *_SIGNS, *_VALUES])
+        """The same behind a value: it is not to grow, least of all by zeros."""
+        return self._ids([*_CLOSING, *_SIGNS, "1", *_VALUES])
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -66,6 +67,11 @@ class LLGVocabulary:
         closing = ['"}}}', '"}]}', '"]}}', '"}}', '"}]', '"]}', '"]]', '"}', '"]', '"']
         long, *others = (words[n] for n in sorted(words, reverse=True)) if words else ("a",)
         return self._ids([*closing, long, "'", *others])
+
+    @cached_property
+    def alphabet(self) -> list[int]:
+        """Tokens of all small letters, for a text that has to have a certain one somewhere."""
+        return self.split(string.ascii_lowercase.encode())
 
     def _ids(self, texts: list[str]) -> np.ndarray:
         known = self._by_bytes
