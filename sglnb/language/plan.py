@@ -14,7 +14,6 @@ objects is read.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -88,6 +87,7 @@ class Plan:
         self.looked_up: list[tuple[Callable[[], Mapping[str, Any]], str, Any]] = []
         """Names of other places that it depends on: where they are, and what they were."""
         self._places: dict[str, list[tuple[int, int, PlanNode]]] = {}
+        self._found: dict[tuple[Where, str, str | None], list[int]] = {}
         self._left = BUDGET
 
     def add(self, kind: str, depth: int, file: str, at: Any = None, **more: Any) -> int | None:
@@ -125,6 +125,14 @@ class Plan:
 
     def find(self, where: Where, what: str, name: str | None) -> list[int]:
         """The nodes that something which begins at ``where`` can be, likeliest first."""
+        found = self._found.get((where, what, name))
+        if found is None:
+            found = self._look_up(where, what, name)
+            if len(self._found) < 1000:  # a program can make up names without end
+                self._found[where, what, name] = found
+        return found
+
+    def _look_up(self, where: Where, what: str, name: str | None) -> list[int]:
         if where is None:
             return []
         file, line = where
@@ -148,18 +156,15 @@ class PlanWatch:
 
     def __init__(self, plan: Plan, run: str, emit: Any):
         self._plan, self._run, self._emit = plan, run, emit
-        self._times: Counter[tuple[str, int]] = Counter()
-        self._found: dict[tuple[Where, str, str | None], list[int]] = {}
-        emit(ProgramRead(run=run, graph=plan.graph))
+        self._times: dict[tuple[str, int], int] = {}
+        emit(ProgramRead(run, plan.graph))
 
     def reached(self, state: str, what: str, name: str | None, where: Where) -> None:
         """``state`` begins a gen, a select or a fork that was written at ``where``. Of several
         that it can be, all on one line, it is the one that the state did least."""
-        nodes = self._found.get((where, what, name))
-        if nodes is None:
-            nodes = self._found[where, what, name] = self._plan.find(where, what, name)
+        nodes, times = self._plan.find(where, what, name), self._times
         node = nodes[0] if nodes else None
         if len(nodes) > 1:
-            node = min(nodes, key=lambda n: self._times[state, n])
-            self._times[state, node] += 1
+            node = min(nodes, key=lambda n: times.get((state, n), 0))
+            times[state, node] = times.get((state, node), 0) + 1
         self._emit(ProgramReached(self._run, state, node, what, name or ""))

@@ -67,11 +67,14 @@ class Outside:
     ):
         self._names, self._looked_up = names, looked_up
         self._live = live or (lambda: names)
+        self._noted: set[str] = set()
 
     def get(self, name: str) -> Any:
         """What ``name`` stands for now; None: nothing."""
         value = self._names.get(name)
-        self._looked_up.append((self._live, name, value))
+        if name not in self._noted:
+            self._noted.add(name)
+            self._looked_up.append((self._live, name, value))
         return value
 
 
