@@ -35,6 +35,7 @@ BUDGET = 24_000
 """Characters of constants in a plan; later ones are cut down to :data:`SHORT` at each end."""
 SHORT = 60
 HOLES = frozenset({"gen", "select"})
+SHAPES = frozenset({"fork", "loop", "if", "else", "call"})
 _NUMBERS = ("id", "depth", "prev", "of", "size")
 
 
@@ -110,6 +111,13 @@ class Plan:
         if len(text) > most:
             node.text, node.tail, node.hidden = text[:end], text[-end:], len(text) - 2 * end
         self._left -= min(len(text), most)
+
+    @cached_property
+    def has_shape(self) -> bool:
+        """Whether there is more to see than one or two holes in a row of texts: the rule by which
+        views show a plan (:func:`sglnb.viz.program_rows.has_shape`) unless they are asked to."""
+        holes = sum(node.kind in HOLES for node in self.nodes)
+        return holes > 2 or any(node.kind in SHAPES for node in self.nodes)
 
     def still_true(self) -> bool:
         """Whether the names that it depends on are what they were."""

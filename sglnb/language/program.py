@@ -342,12 +342,13 @@ class SglFunction:
     # -- inside ----------------------------------------------------------------------------
 
     def _make_plan(self) -> Plan | None:
-        """What the source says of the program."""
+        """What the source says of the program; None where that is nothing to look at, so that
+        short programs, which are run by the thousand, do not pay for it."""
         if self._plan is None or not self._plan.still_true():
             from .plan_reader import plan_of_program  # which knows programs
 
             self._plan = plan_of_program(self) or Plan()
-        return self._plan if self._plan.nodes else None
+        return self._plan if self._plan.has_shape else None
 
     @property
     def _takes_any_keyword(self) -> bool:

@@ -14,6 +14,7 @@ from sglnb.events import ProgramReached, ProgramRead
 from sglnb.language.plan import BUDGET, LONGEST, MOST, START
 from sglnb.language.plan_reader import plan_of_cell
 from sglnb.magics.names import lent_names
+from sglnb.viz.program_rows import has_shape
 
 
 def plan(source: str, **names):
@@ -263,11 +264,33 @@ def test_two_on_one_line_are_told_apart(engine):
     @sgl.function
     def program(s, a, b):
         s += "q" + sgl.gen(a, max_tokens=1) + sgl.gen(b, max_tokens=1)
+        s += sgl.gen("c", max_tokens=1)
 
     program.run(a="x", b="y", backend=engine).sync()
     program.run(a="x", b="y", backend=engine).sync()
     told = reached(engine.events.since(0))
-    assert told[-4:] == [(1, "gen", "x"), (2, "gen", "y")] * 2
+    assert told[-6:] == [(1, "gen", "x"), (2, "gen", "y"), (3, "gen", "c")] * 2
+
+
+def test_short_programs_are_not_recorded(engine):
+    @sgl.function
+    def program(s):
+        s += "q" + sgl.gen("a", max_tokens=1) + sgl.gen("b", max_tokens=1)
+
+    last = engine.events.since(0)[-1].seq
+    program.run(backend=engine).sync()
+    kinds = {event.kind for event in engine.events.since(last + 1)}
+    assert "run_started" in kinds
+    assert not kinds & {"program_read", "program_reached"}
+    # The views' own rule: what is not recorded is what they would not show.
+    for source in (
+        "s += gen('a') + gen('b')",
+        "s += gen('a') + gen('b') + select('c', choices=q)",
+        "f = s.fork(2)",
+        "while x:\n    s += gen('a')",
+    ):
+        read = plan(source)
+        assert read.has_shape == has_shape(read.graph)
 
 
 WORD = "first"
@@ -276,14 +299,15 @@ WORD = "first"
 def test_a_kept_plan_is_read_again_when_a_name_has_changed(engine, monkeypatch):
     @sgl.function
     def program(s):
-        s += WORD + sgl.gen("a", max_tokens=1)
+        if WORD:
+            s += WORD + sgl.gen("a", max_tokens=1)
 
     texts = []
     for word in ("first", "first", "second"):
         monkeypatch.setitem(globals(), "WORD", word)
         program.run(backend=engine).sync()
         read = [e for e in engine.events.since(0) if isinstance(e, ProgramRead)][-1]
-        texts.append((read.graph["nodes"][0]["text"], id(read.graph)))
+        texts.append((read.graph["nodes"][1]["text"], id(read.graph)))
     assert [text for text, _ in texts] == ["first", "first", "second"]
     assert texts[0][1] == texts[1][1]
 
