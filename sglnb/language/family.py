@@ -50,7 +50,7 @@ class Family:
         self.stream = like is not None and like.stream
         self.arguments: Mapping[str, Any] = {} if like is None else like.arguments
         self.num_api_spec_tokens = None if like is None else like.num_api_spec_tokens
-        self._tokens = self._prompt = self._cached = self._forced = 0
+        self._infos: list[Mapping[str, Any]] = []  # of requests; summed when somebody asks
         self.problem: BaseException | None = None
         """Why it was stopped."""
         self.began = time.monotonic()
@@ -77,18 +77,14 @@ class Family:
 
     def count(self, meta_infos: Iterable[Mapping[str, Any]]) -> None:
         """Requests are over."""
-        with self._lock:
-            for info in meta_infos:
-                self._tokens += info.get("completion_tokens", 0)
-                self._prompt += info.get("prompt_tokens", 0)
-                self._cached += info.get("cached_tokens", 0)
-                self._forced += info.get("forced_tokens", 0)
+        self._infos.extend(meta_infos)  # one operation: no lock
 
     @property
     def usage(self) -> Usage:
         """The sums so far."""
-        with self._lock:
-            return Usage(self._tokens, self._prompt, self._cached, self._forced)
+        infos = self._infos.copy()
+        names = ("completion_tokens", "prompt_tokens", "cached_tokens", "forced_tokens")
+        return Usage(*(sum(info.get(name, 0) for info in infos) for name in names))
 
     @property
     def seconds(self) -> float:

@@ -236,8 +236,10 @@ def test_programs_call_programs(threaded):
     def sync_outer(s):
         return step(s, "a"), qa.run("?")["answer"], s["a"]
 
-    assert outer.run(backend=threaded).ret_value == ("<a>", "<answer>", "<answer>")
-    assert sync_outer.run(backend=threaded).ret_value == ("<a>", "<answer>", "<a>")
+    states = outer.run(backend=threaded), sync_outer.run(backend=threaded)
+    assert states[0].ret_value == ("<a>", "<answer>", "<answer>")
+    assert states[1].ret_value == ("<a>", "<answer>", "<a>")
+    assert all(sgl.wait_run(state, 5) for state in states)  # what was read came before its end
     kinds = threaded.kinds()
     assert kinds.count("run_started") == kinds.count("run_ended") == 2
 
