@@ -50,7 +50,9 @@ def test_the_body_really_runs_without_a_loop_here(threaded):
     assert [m["content"] for m in state.messages()] == ["hi", "<answer>"]
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
-    assert qa("hi", backend=threaded).ret_value == "<answer>"
+    again = qa("hi", backend=threaded)
+    assert again.ret_value == "<answer>"
+    assert all(sgl.wait_run(each, 5) for each in (state, again))
     kinds = threaded.kinds()
     assert kinds.count("run_started") == kinds.count("run_ended") == 2
 
