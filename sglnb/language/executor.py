@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..events import StateEnded, StateForked, StateStarted, VariableSet
-from .checkpoints import NOTHING, START, Checkpoint
+from .checkpoints import START, Checkpoint
 from .errors import GenerationError, UnknownVariable, one_line
 from .family import Family
 from .images import Placed
@@ -125,11 +125,11 @@ class StreamExecutor(OperationQueue):
             self.images.append(Placed(start, len(self.text_), image))
 
     @property
-    def request_options(self) -> Mapping[str, Any]:
+    def request_options(self) -> dict[str, Any]:
         """What a request for the text brings besides it: its images, the adapter it runs on, for
         some backends the state itself."""
         if not (self.run.follows or self.images or self.defaults):
-            return NOTHING
+            return {}
         out: dict[str, Any] = {"program": self} if self.run.follows else {}
         if self.images:
             out["image_data"] = [placed.image for placed in self.images]
