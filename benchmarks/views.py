@@ -1,15 +1,19 @@
-"""What looking costs: the engine's throughput with live views, an event when nobody looks, and the
-frames of a page that shows long logs and large trees.
+"""What looking costs: the engine's throughput with live views, what is recorded when nobody looks,
+and the frames of a page that shows long logs and large trees.
 
-    python benchmarks/views.py [--pairs 7] [--skip kernel browser]
+    python benchmarks/views.py [--pairs 30] [--skip recording kernel drawn browser]
 
 * events: made and logged, in the thread's own time.
-* kernel: ``%%sgl --view none`` and ``--view all`` take turns in one real IPython kernel. The
-  throughput is that of the engine (tokens by the time from the first request to the last token, on
-  the log's clock), so it has in it what the publisher, the comm and the kernel's own threads take
-  from the engine. On a busy machine that ratio is noise; beside it stands the processor time of the
-  publisher's thread (serialising for the comm included) and the kernel's sending thread by that of
-  the engine's, which is what they could take from it at most. Once the messages only leave the
+* recording: the engine thread's time for a token of a run, whose tokens are told with what else
+  they could have been and how open the choice was, by that of the same token of no run.
+* kernel: ``%%sgl --view none`` and ``--view all`` take turns in one real IPython kernel, the same
+  short run each time. The throughput is that of the engine (tokens by the time from the first
+  request to the last token, on the log's clock), so it has in it what the publisher, the comm and
+  the kernel's own threads take from the engine. Told is the median of the pairs' ratios with its
+  95 % confidence interval (of ranks: nothing is assumed of how the noise is distributed). Beside it
+  stands the processor time of the publisher's thread (serialising for the comm included) and the
+  kernel's sending thread by that of the engine's, which is what they could take from it at most,
+  and how long after its event the first token's message is there. Once the messages only leave the
   kernel, and once they go on to a Chromium on the same cores, which draws all panes ("drawn").
 * browser: the same code as in a notebook, with a log of 100,000 events, a run of 20,000 tokens and
   a tree of 5,000 nodes.
@@ -20,7 +24,7 @@ Needs jupyter_client, playwright and Chromium.
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import random
 import shutil
 import statistics
@@ -29,6 +33,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sglnb as sgl
 from sglnb.events import Event, EventLog, NodeInserted
@@ -62,6 +67,43 @@ def make_microseconds(rounds: int = 5, n: int = 20_000) -> float:
     return min(timeit.repeat(once, number=n, repeat=rounds, timer=time.thread_time)) / n * 1e6
 
 
+# -- recording -------------------------------------------------------------------------------
+
+
+def recording(pairs: int, width: int, new: int) -> list[float]:
+    """The engine thread's time with a run's name by that without, of each pair."""
+    engine = sgl.Engine(kv_tokens=16_000, seed=1)
+
+    def seconds(run: str) -> float:
+        engine.cache.flush()
+        began = engine.call(time.thread_time)
+        params = {"max_new_tokens": new, "ignore_eos": True, "temperature": 1.0}
+        requests = [
+            engine.submit(f"A story about {i}", {**params, "sampling_seed": i}, run=run)
+            for i in range(width)
+        ]
+        for request in requests:
+            request.result()
+        return engine.call(time.thread_time) - began
+
+    seconds("r")  # warms up
+    ratios = []
+    for i in range(pairs):
+        took = {run: seconds(run) for run in (("r", "") if i % 2 else ("", "r"))}
+        ratios.append(took["r"] / took[""])
+    engine.shutdown()
+    return ratios
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """The median, and a 95 % confidence interval of it from ranks (the binomial distribution's
+    normal approximation)."""
+    ranked, n = sorted(values), len(values)
+    away = 1.96 * math.sqrt(n) / 2
+    low, high = max(0, math.floor(n / 2 - away)), min(n - 1, math.ceil(n / 2 + away) - 1)
+    return statistics.median(ranked), ranked[low], ranked[high]
+
+
 # -- a real kernel ---------------------------------------------------------------------------
 
 SETUP = """
@@ -89,7 +131,8 @@ def told(before):
     first = next(e.t for e in events if e.kind == "request_arrived")
     some = [e for e in events if e.kind == "tokens"]
     speed = sum(len(e.ids) for e in some) / (some[-1].t - first)
-    return speed, (views1 - views0) / (engine1 - engine0), len(events)
+    began = some[0].t - engine.events.now() + time.monotonic()
+    return speed, (views1 - views0) / (engine1 - engine0), began
 """
 CELL = """%%sgl --view {view}
 s += "A story about "
@@ -110,6 +153,8 @@ class Kernel:
         self._manager, self._client = start_new_kernel(kernel_name="python3")
         self.forward = forward
         self.views, self.messages = set(), 0
+        self.first_token: float | None = None
+        """When the first message with tokens came, on the clock of time.monotonic."""
 
     def run(self, code: str) -> dict[str, str]:
         """Run a cell; the values of its expressions ``value`` by name."""
@@ -124,6 +169,9 @@ class Kernel:
             if kind in ("comm_open", "comm_msg") and content["comm_id"] in self.views:
                 self.messages += 1
                 self.forward(content)
+                text = content["data"].get("content", {}).get("json", "")
+                if self.first_token is None and '"k":"tokens"' in text:
+                    self.first_token = time.monotonic()
             mine = message["parent_header"].get("msg_id") == rid
             if mine and kind == "error":
                 raise RuntimeError("\n".join(content["traceback"]))
@@ -160,39 +208,34 @@ window.feed = (content) => {
 </script>"""
 
 
-def throughput(pairs: int, width: int, new: int, forward) -> dict[str, float]:
-    """Tokens per second without and with all views, the median of the pairs' ratios, and how many
-    messages and copies of the log the busiest second of a run can have had at most."""
+def throughput(pairs: int, width: int, new: int, forward) -> dict[str, Any]:
+    """Of each pair of runs, without and with all views: tokens per second, and the views' threads'
+    time by the engine thread's. Of each run with views: messages a second, and seconds until its
+    first token is there."""
     kernel = Kernel(forward)
     speeds: dict[str, list[float]] = {"none": [], "all": []}
     shares: dict[str, list[float]] = {"none": [], "all": []}
-    rates = []
+    rates, waits = [], []
     try:
         kernel.run(SETUP)
         for i in range(pairs + 1):
             for view in ("none", "all") if i % 2 else ("all", "none"):
                 kernel.run("engine.cache.flush(); before = now()")
-                sent, began = kernel.messages, time.perf_counter()
+                sent, began, kernel.first_token = kernel.messages, time.perf_counter(), None
                 kernel.run(CELL.format(view=view, width=width, new=new))
-                if view == "all":
-                    took = time.perf_counter() - began
-                    rates.append((kernel.messages - sent) / took)
+                took = time.perf_counter() - began
                 value = kernel.run("value = told(before)")["value"]
-                speed, share, _ = map(float, value.strip("()").split(","))
-                if i:  # the first pair warms up
-                    speeds[view].append(speed)
-                    shares[view].append(share)
+                speed, share, first = map(float, value.strip("()").split(","))
+                if not i:  # the first pair warms up
+                    continue
+                speeds[view].append(speed)
+                shares[view].append(share)
+                if view == "all":
+                    rates.append((kernel.messages - sent) / took)
+                    waits.append((kernel.first_token or math.inf) - first)
     finally:
         kernel.close()
-    ratios = [on / off for on, off in zip(speeds["all"], speeds["none"], strict=True)]
-    return {
-        "off": statistics.median(speeds["none"]),
-        "on": statistics.median(speeds["all"]),
-        "cost": 1 - statistics.median(ratios),
-        "spread": statistics.pstdev(ratios),
-        "share": statistics.median(shares["all"]) - statistics.median(shares["none"]),
-        "messages": max(rates),
-    }
+    return {"speeds": speeds, "shares": shares, "rates": rates, "waits": waits}
 
 
 # -- a browser -------------------------------------------------------------------------------
@@ -331,10 +374,7 @@ def draw_times(browser, events: list[Event], frames: int = 60) -> dict:
     saved = SavedLog(budget=60_000_000)
     cut = len(events) - 4 * frames
     saved.add(events[:cut])
-    tail = SavedLog(budget=60_000_000)
-    tail._encode = saved._encode  # the requests' numbers go on
-    tail.add(events[cut:])
-    wires = json.loads(tail.text())["events"]
+    wires = [saved._encoder(event) for event in events[cut:]]  # the requests' numbers go on
     batches = [wires[i : i + 4] for i in range(0, len(wires), 4)]
     page = browser.new_page(viewport={"width": 1100, "height": 900})
     module = esm().replace("export default { render };", "") + DRAW
@@ -390,31 +430,42 @@ def row(what: str, value: str, aim: str = "") -> None:
     print(f"{what:58}{value:>26}   {aim}", flush=True)
 
 
+def percents(values: list[float]) -> str:
+    """The median and its confidence interval."""
+    return "{:.1%} ({:.1%} to {:.1%})".format(*interval(values))
+
+
 def tell_kernel(args, name: str, forward) -> None:
     found = throughput(args.pairs, args.width, args.new, forward)
-    row(f"{name}: tokens/s off, on", f"{found['off']:.0f}, {found['on']:.0f}")
-    row(
-        f"{name}: cost of all views (median of {args.pairs} pairs ± sd)",
-        f"{found['cost']:.1%} ± {found['spread']:.1%}",
-        "< 2 %",
-    )
-    row(
-        f"{name}: the views' threads' time by the engine thread's", f"{found['share']:.1%}", "< 2 %"
-    )
-    row(f"{name}: messages a second", f"{found['messages']:.1f}", "≤ 20")
+    off, on = (found["speeds"][view] for view in ("none", "all"))
+    row(f"{name}: tokens/s off, on", f"{statistics.median(off):.0f}, {statistics.median(on):.0f}")
+    costs = [1 - a / b for a, b in zip(on, off, strict=True)]
+    row(f"{name}: throughput lost to all views ({args.pairs} pairs)", percents(costs), "< 2 %")
+    shares = zip(found["shares"]["all"], found["shares"]["none"], strict=True)
+    row(f"{name}: the views' threads' time by the engine thread's",
+        percents([a - b for a, b in shares]), "< 2 %")  # fmt: skip
+    row(f"{name}: messages a second, at most", f"{max(found['rates']):.1f}", "≤ 20")
+    row(f"{name}: first token's message, median and worst",
+        "{:.0f}, {:.0f} ms".format(*(1000 * f(found["waits"]) for f in (statistics.median, max))),
+        "< 200 ms")  # fmt: skip
 
 
 def main() -> None:
     import tempfile
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--width", type=int, default=8, help="branches of the program")
-    parser.add_argument("--new", type=int, default=200, help="tokens of each branch")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["kernel", "drawn", "browser"])
+    parser.add_argument("--new", type=int, default=80, help="tokens of each branch")
+    parser.add_argument(
+        "--skip", nargs="*", default=[], choices=["recording", "kernel", "drawn", "browser"]
+    )
     args = parser.parse_args()
     row("an event when nobody looks", f"{emit_microseconds():.2f} µs", "≤ 1.5 µs")
     row("  of which making it", f"{make_microseconds():.2f} µs")
+    if "recording" not in args.skip:
+        found = [ratio - 1 for ratio in recording(args.pairs, args.width, args.new)]
+        row("recording a run, by the engine thread's time", percents(found))
     if "kernel" not in args.skip:
         tell_kernel(args, "kernel", lambda content: None)
     if "drawn" not in args.skip:

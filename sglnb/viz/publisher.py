@@ -1,8 +1,9 @@
 """Carries a run's events from the log to a view: one thread, few messages.
 
-Writers only append to the log. About 15 times a second this thread takes what has come and
-sends it as one message; more seldom it saves a bounded copy of the whole log, which is what a
-reloaded page or a saved notebook starts from.
+Writers only append to the log. Some times a second this thread takes what has come and sends it as
+one message; more seldom it saves a bounded copy of the whole log, which is what a reloaded page or
+a saved notebook starts from. What it does it does in the place of the engine, which shares
+the interpreter with it: the dearer its rounds are, the fewer it makes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import Any
 from sglnb.events import Event, EventLog
 
 from .runlog import RunFilter, base_snapshot
-from .saved import DROPPABLE, SavedLog, to_json
+from .saved import DROPPABLE, Entry, SavedLog
 from .tree_feed import tree_since
-from .wire import Encoder, Wire
+from .wire import Encoder
 
 logger = logging.getLogger(__name__)
 
-HZ = 15
+QUICK, SLOW = 1 / 15, 1 / 6
+"""Least and most seconds between two messages."""
+SHARE = 0.005
+"""Of the time that passes, so much may go into messages; between them is the time for it."""
 CHUNK = 1000
 """Most events in one message."""
 MAX_EVENTS = 20_000
@@ -92,16 +96,20 @@ class Publisher:
 
     def _loop(self) -> None:
         try:
-            while not self._stop.wait(1 / HZ) and not self._over():
+            pause = QUICK
+            while not self._stop.wait(pause) and not self._over():
+                began = time.thread_time()
                 self._take()
                 self._flush()
+                wanted = (time.thread_time() - began) / SHARE
+                pause += (min(max(wanted, QUICK), SLOW) - pause) / 4
                 self._snapshot()
             self._subscription.close()
             self._take()
             while self._pending:
                 self._flush()
                 if self._pending:
-                    time.sleep(1 / HZ)
+                    time.sleep(QUICK)
             self._snapshot(final=True)
         except Exception:
             logger.exception("the view of run %r stopped", self._filter.run)
@@ -122,18 +130,12 @@ class Publisher:
             return
         if any(event.kind == "run_ended" for event in events):
             self._ended_at = time.monotonic()
-        encoded: list[tuple[Wire, str] | None] = []
-        for event in events:
-            if self._sent >= MAX_EVENTS and event.kind in DROPPABLE:
-                self._omitted += 1
-                encoded.append(None)
-            else:
-                self._sent += 1
-                wire = self._encode(event)
-                encoded.append((wire, to_json(wire)))
-        self._saved.add(events, encoded)
+        kept = [event for event in events if self._counts(event)]
+        entries = [Entry(wire) for wire in self._encode.together(kept)]
+        texts = ",".join(entry.text for entry in entries)
+        self._saved.omitted += len(events) - len(kept)
+        self._saved.add(events, entries)
         self._unsaved = True
-        texts = ",".join(each[1] for each in encoded if each is not None)
         message: dict[str, Any] = {
             "kind": "events", "after": self._last_seq, "json": f"[{texts}]"
         }  # fmt: skip
@@ -144,9 +146,17 @@ class Publisher:
         self._last_seq = events[-1].seq
         self._send(message)
 
+    def _counts(self, event: Event) -> bool:
+        """Whether ``event`` is still sent and not only counted."""
+        if self._sent >= MAX_EVENTS and event.kind in DROPPABLE:
+            self._omitted += 1
+            return False
+        self._sent += 1
+        return True
+
     def _snapshot(self, final: bool = False) -> None:
         """Save the bounded copy: each second while small, more seldom when large."""
-        every = max(1.0, self._saved.size / 50_000)
+        every = max(1.0, self._saved.size / 40_000)
         now = time.monotonic()
         if self._unsaved and (final or now - self._saved_at >= every):
             self._saved_at, self._unsaved = now, False

@@ -1,37 +1,69 @@
 """What a run's view keeps in its saved state: the run's log as JSON of bounded size.
 
 As the log outgrows the budget the copy becomes leaner: first the alternatives of each token go,
-then tokens generated one after the other share an event, as the engine's steps do, and at last what
-does not fit is counted instead of kept. The header's numbers are always there and always right.
+then more tokens share a wire and steps like the one before are told in one with it, and at last
+what does not fit is counted instead of kept. The header's numbers are always there and always
+right.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sglnb.events import Event
 
 from .reduce_header import initial_header, reduce_header
 from .runlog import TREE_KINDS
-from .wire import Encoder, Wire
+from .shared_wire import Wire, condense_steps, count_events, join_steps, join_tokens
+from .wire import Encoder
 
 FULL, NO_ALTERNATIVES, MERGED, CUT = range(4)
-MERGE = 16
-"""Most tokens that share one event in the merged form."""
 DROPPABLE = TREE_KINDS | {"tokens", "step"}
-_PARALLEL = ("ids", "pieces", "lp", "allowed", "mass", "ent")
-LINE = 250
-"""Events in a line of the copy."""
-TICKS = 100_000
-"""A second, as precise as times are in wire form."""
+LINE = 100
+"""Wires in a line of the copy."""
+SAVED = 50
+"""About as many characters are saved when tokens are told in a wire that is there."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 
 def to_json(value: Any) -> str:
     """Compact JSON in plain ASCII: lone surrogates and line separators cannot break it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+    return _encode(value)
+
+
+class Entry:
+    """A wire and its JSON, with the alternatives apart: they are most of the bytes, and the first
+    that a copy does without. It takes the wire over."""
+
+    __slots__ = ("_text", "_top", "wire")
+
+    def __init__(self, wire: Wire):
+        top = wire.pop("top", None)
+        self.wire = wire
+        self._text: str | None = to_json(wire)
+        self._top = "" if top is None else f',"top":{to_json(top)}}}'
+
+    @property
+    def text(self) -> str:
+        """All of it as JSON."""
+        if self._text is None:
+            self._text = to_json(self.wire)
+        return self._text[:-1] + self._top if self._top else self._text
+
+    def __len__(self) -> int:
+        """Characters of :attr:`text`, and one for what stands between it and the next."""
+        return len(self._text or to_json(self.wire)) + len(self._top) + (not self._top)
+
+    def changed(self) -> None:
+        """Its wire is another."""
+        self._text = None
+
+    def drop_alternatives(self) -> None:
+        """Do without them."""
+        self._top = ""
 
 
 class SavedLog:
@@ -43,107 +75,77 @@ class SavedLog:
         self.omitted = 0
         self.header = initial_header()
         self.last = -2
-        self._events: list[Event] = []
-        self._start(FULL)
-
-    def _start(self, level: int) -> None:
-        self.level = level
-        self.omitted = 0
         self.size = 0
-        self._encode = Encoder(alternatives=level == FULL)
-        self._wires: list[Wire] = []
-        self._open: dict[str, Wire] = {}
-        self._last_step: Wire = {}
+        self._encoder = Encoder()
+        self._entries: list[Entry] = []
+        self._open: dict[str, Entry] = {}
+        self._last_step: Entry | None = None
 
-    def add(self, events: Iterable[Event], encoded: Iterable[tuple[Wire, str] | None] = ()) -> None:
-        """Keep ``events`` too. ``encoded`` are what a full :class:`Encoder` made of them and its
-        JSON, where someone has them already: they are used while the copy is full."""
-        for event, known in itertools.zip_longest(events, encoded):
+    def add(self, events: Sequence[Event], entries: Iterable[Entry] | None = None) -> None:
+        """Keep ``events`` too. ``entries`` are what an :class:`Encoder` made of them, where
+        someone has it already; the copy takes them over."""
+        for event in events:
             reduce_header(self.header, event)
             self.last = event.seq
-            if self.level < CUT:
-                self._events.append(event)
-            self._put(event, known if self.level == FULL else None)
+        if entries is None:
+            entries = map(Entry, self._encoder.together(events))
+        for entry in entries:
+            self._put(entry)
             while self.size > self.budget and self.level < CUT:
-                self._start(self.level + 1)
-                for earlier in self._events:
-                    self._put(earlier)
-        if self.level == CUT:
-            self._events.clear()  # it gets no leaner: no second pass will need them
+                self._grow_leaner()
 
-    def _put(self, event: Event, known: tuple[Wire, str] | None = None) -> None:
-        if self.level == CUT and self.size > self.budget and event.kind in DROPPABLE:
-            self.omitted += 1
-            return
-        wire = self._encode(event) if known is None else known[0]
-        size = len(to_json(wire) if known is None else known[1]) + 1
-        if self.level == CUT and self.size + size > self.budget:
-            if event.kind in DROPPABLE or self.size > 1.15 * self.budget:
-                self.omitted += 1
-                return
-            if event.kind == "request_arrived":
-                wire["cut"] = len(wire.pop("pieces"))
-                wire["ids"] = []
-                size = len(to_json(wire)) + 1
-        if self.level >= MERGED:
-            if event.kind == "tokens" and self._merge(wire):
-                self.size += size - 54
-                return
-            if event.kind == "step" and self._merge_step(wire):
-                return
-            if event.kind not in DROPPABLE:
-                self._last_step = {}
-        self.size += size
-        self._wires.append(wire)
+    def _grow_leaner(self) -> None:
+        self.level += 1
+        entries, self._entries, self.size = self._entries, [], 0
+        self._open.clear()
+        self._last_step = None
+        for entry in entries:
+            self._put(entry)
 
-    def _merge(self, wire: Wire) -> bool:
-        """Whether ``wire`` could be added to the newest event of the same request."""
-        last = self._open.get(wire["rid"])
-        fits = (
-            last is not None
-            and len(last["ids"]) < MERGE
-            and last.get("how") == wire.get("how")
-            and all((key in last) == (key in wire) for key in _PARALLEL)
-            and "replaced" not in wire
-            and ("fsm" in last) == ("fsm" in wire)
-            and ("fsm" not in wire or last["fsm"][-1] == wire["fsm"][0])
-        )
-        if not fits:
-            # Copies, because the lists belong to the event.
-            wire.update({key: list(wire[key]) for key in _PARALLEL if key in wire})
-            self._open[wire["rid"]] = wire
+    def _put(self, entry: Entry) -> None:
+        if self.level > FULL:
+            entry.drop_alternatives()
+        if self.level >= MERGED and entry.wire["k"] == "step" and "sq" in entry.wire:
+            condense_steps(entry.wire)
+            entry.changed()
+        if self.level == CUT and not self._has_room(entry):
+            self.omitted += count_events(entry.wire)
+        elif self.level < MERGED or not self._merge(entry):
+            self.size += len(entry)
+            self._entries.append(entry)
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether ``entry`` is kept where not all can be; a long prompt may be made shorter."""
+        if self.size + len(entry) <= self.budget:
+            return True
+        wire = entry.wire
+        if wire["k"] in DROPPABLE or self.size > 1.15 * self.budget:
             return False
-        # How much later each token came than the first.
-        late = last.setdefault("at", [0] * len(last["ids"]))
-        late += [round((wire["t"] - last["t"]) * TICKS)] * len(wire["ids"])
-        for key in _PARALLEL:
-            if key in wire:
-                last[key] += wire[key]
-        if "fsm" in wire:
-            last["fsm"] += wire["fsm"][1:]
+        if wire["k"] == "request_arrived" and "cut" not in wire:
+            wire["cut"] = wire.pop("same", ["", 0])[1] + len(wire.pop("pieces"))
+            wire["ids"] = []
+            entry.changed()
         return True
 
-    def _merge_step(self, wire: Wire) -> bool:
-        """Whether ``wire`` could be added to the step before it: the same requests decoded in
-        both, and nothing came or went between."""
-        last = self._last_step
-        fits = (
-            "p" not in wire
-            and "op" not in wire
-            and all(last.get(key) == wire.get(key) for key in ("p", "op", "d", "od"))
-            and last.get("c", 1) < MERGE
-        )
-        if not last or not fits:
-            self._last_step = wire
-            return False
-        last["c"] = last.get("c", 1) + 1
-        last["x"] = round(last["x"] + wire["x"], 5)
-        for key in ("n", "t", "w", "u"):
-            if key in wire:
-                last[key] = wire[key]
-            else:
-                last.pop(key, None)
-        return True
+    def _merge(self, entry: Entry) -> bool:
+        """Whether ``entry`` could be added to one that is there."""
+        wire, kind = entry.wire, entry.wire["k"]
+        if kind == "tokens":
+            last = self._open.get(wire["rid"])
+            if last is not None and join_tokens(last.wire, wire):
+                last.changed()
+                self.size += len(entry) - SAVED
+                return True
+            self._open[wire["rid"]] = entry
+        elif kind == "step":
+            last = self._last_step
+            if last is not None and join_steps(last.wire, wire):
+                last.changed()
+                return True
+            self._last_step = entry
+        elif kind not in DROPPABLE:
+            self._last_step = None
+        return False
 
     def text(self) -> str:
         """The copy as JSON: ``last`` (the newest event's number, kept or not), ``header``,
@@ -155,6 +157,6 @@ class SavedLog:
         header = {key: value for key, value in self.header.items() if key != "counts"}
         head = to_json({"last": self.last, "header": header, "level": self.level,
                         "omitted": self.omitted, "events": []})  # fmt: skip
-        wires = self._wires
-        lines = [to_json(wires[i : i + LINE])[1:-1] for i in range(0, len(wires), LINE)]
+        texts = [entry.text for entry in self._entries]
+        lines = [",".join(texts[i : i + LINE]) for i in range(0, len(texts), LINE)]
         return f"{head[:-2]}\n" + ",\n".join(lines) + "\n]}"

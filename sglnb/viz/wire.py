@@ -1,20 +1,21 @@
 """Events as small JSON for the browser. ``static/wire.js`` reads it back.
 
-What the views never use is left out, numbers are rounded, defaults are dropped, and a prompt
-that begins like an earlier request's tokens says only how far: forks, turns of a chat and
-choices repeat long prefixes.
+What the views never use is left out, numbers are rounded, defaults are dropped, a prompt that
+begins like an earlier request's tokens says only how far (forks, turns of a chat and choices repeat
+long prefixes), and events that only go on share a wire (:mod:`.shared_wire`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from sglnb.events import Event
 
 from .reduce_tree import clip_pieces
-
-Wire = dict[str, Any]
+from .runlog import TREE_KINDS
+from .shared_wire import Steps, Tokens, Wire
 
 REMEMBERED = 16
 """Requests whose tokens a new prompt is compared with."""
@@ -23,15 +24,40 @@ MIN_SAME = 8
 
 
 class Encoder:
-    """Turns events into wire dicts, in order. ``alternatives=False`` leaves out the likeliest
-    other tokens, which are most of the bytes."""
+    """Turns events into wire dicts, in order."""
 
-    def __init__(self, alternatives: bool = True):
-        self.alternatives = alternatives
+    def __init__(self) -> None:
         self._sequences: OrderedDict[str, list[int]] = OrderedDict()
         self._numbers: dict[str, int] = {}
 
     def __call__(self, event: Event) -> Wire:
+        """The wire of one event."""
+        return self.together([event])[0]
+
+    def together(self, events: Iterable[Event]) -> list[Wire]:
+        """The wires of events that came one after the other. A wire that some share stands where
+        the first of them was."""
+        out: list[Wire | Tokens | Steps] = []
+        texts: dict[str, Tokens] = {}
+        steps: Steps | None = None
+        for event in events:
+            if event.kind == "tokens":
+                self._remember(event)
+                text = texts.get(event.rid)
+                if text is None or not text.add(event):
+                    texts[event.rid] = text = Tokens(event)
+                    out.append(text)
+            elif event.kind == "step":
+                if steps is None or not steps.add(event):
+                    steps = Steps(event, self._numbers)
+                    out.append(steps)
+            else:
+                if event.kind not in TREE_KINDS:
+                    steps = None  # a condensed copy may tell those as one: nothing came between
+                out.append(self._other(event))
+        return [each if isinstance(each, dict) else each.wire() for each in out]
+
+    def _other(self, event: Event) -> Wire:
         special = _SPECIAL.get(event.kind)
         wire = {"k": event.kind, "s": event.seq, "t": round(event.t, 5)}
         if special is not None:
@@ -61,51 +87,12 @@ class Encoder:
         if len(self._sequences) > REMEMBERED:
             self._sequences.popitem(last=False)
 
-    def _tokens(self, event: Any, wire: Wire) -> None:
-        wire.update(rid=event.rid, ids=event.ids, pieces=event.pieces)
-        if event.how != "sampled":
-            wire["how"] = event.how
-        numbers = (
-            ("lp", event.logprobs, 4), ("mass", event.mass, 4), ("ent", event.entropy or (), 3),
-        )  # fmt: skip
-        for name, values, digits in numbers:
-            if values.count(None) < len(values):
-                wire[name] = [None if v is None else round(v, digits) for v in values]
-        if event.allowed.count(None) < len(event.allowed):
-            wire["allowed"] = event.allowed
-        if self.alternatives and any(event.top):
-            wire["top"] = [
-                [
-                    [piece, token, None if p is None else round(p, 4), *(() if allowed else (0,))]
-                    for piece, token, p, allowed in items
-                ]
-                for items in event.top
-            ]
-        if event.fsm_before is not None:
-            wire["fsm"] = [event.fsm_before, *event.fsm_after]
-        if event.replaced:
-            wire["replaced"] = event.replaced
-        if event.rid in self._sequences:
+    def _remember(self, event: Any) -> None:
+        sequence = self._sequences.get(event.rid)
+        if sequence is not None:
             if event.replaced:
-                del self._sequences[event.rid][-event.replaced :]
-            self._sequences[event.rid] += event.ids
-
-    def _step(self, event: Any, wire: Wire) -> None:
-        """Requests by their number in order of arrival; those of other runs are only counted."""
-        wire["n"] = event.step
-        for name, rids in (("p", event.prefill), ("d", event.decode)):
-            own = [self._numbers[rid] for rid in rids if rid in self._numbers]
-            if own:
-                wire[name] = own
-            if len(own) < len(rids):
-                wire["o" + name] = len(rids) - len(own)
-        for name, value in (("pt", event.prefill_tokens), ("w", event.waiting)):
-            if value:
-                wire[name] = value
-        wire["u"] = [event.used_slots, event.total_slots]
-        wire["x"] = round(event.seconds, 5)
-        if event.count != 1:
-            wire["c"] = event.count
+                del sequence[-event.replaced :]
+            sequence += event.ids
 
     def _inserted(self, event: Any, wire: Wire) -> None:
         head, hidden, tail = clip_pieces(event.pieces)
@@ -144,8 +131,6 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 
 _SPECIAL = {
     "request_arrived": Encoder._arrived,
-    "tokens": Encoder._tokens,
-    "step": Encoder._step,
     "node_inserted": Encoder._inserted,
     "cache_snapshot": Encoder._snapshot,
 }

@@ -12,7 +12,7 @@ from viz_node import run_node
 from sglnb.events import event_from_dict
 from sglnb.viz import fold, run_events
 from sglnb.viz.outline import outline, path_to
-from sglnb.viz.saved import to_json
+from sglnb.viz.saved import MERGED, SavedLog, to_json
 from sglnb.viz.text import clip_middle, one_line, percent, seconds, visible
 from sglnb.viz.wire import Encoder
 
@@ -65,6 +65,38 @@ def test_the_wire_form_carries_all_that_views_need(name):
         output(fold(JSON.parse(input).map(makeDecoder())));"""
     )
     assert run_node(code, text) == as_json(fold(load(name)))
+
+
+def test_events_that_share_wires_come_apart_as_they_were():
+    """As a publisher sends them, in rounds of any length; and as a copy without alternatives."""
+    rng = random.Random(1)
+    inputs = []
+    for name in NAMES * 3:
+        events, one, many, rounds, at = load(name), Encoder(), Encoder(), [], 0
+        while at < len(events):
+            n = rng.choice([1, 3, 10, 40, 200])
+            rounds.append(many.together(events[at : at + n]))
+            at += n
+        inputs.append([[one(event) for event in events], rounds])
+    assert any("sq" in wire for _, rounds in inputs for wires in rounds for wire in wires)
+    lean = SavedLog(budget=10**9)
+    lean.level = MERGED
+    lean.add(load("constrained"))
+    wires = [wire for wire in json.loads(lean.text())["events"] if wire["k"] == "tokens"]
+    singles = [wire for wire in map(Encoder(), load("constrained")) if wire["k"] == "tokens"]
+    for wire in singles:
+        wire.pop("top", None)
+    assert len(wires) < len(singles)
+    inputs.append([singles, [wires]])
+    code = """
+        const { makeDecoder, unmerged } = await import(staticUrl + '/wire.js');
+        output(input.map(([singles, rounds]) => {
+          const decode = makeDecoder();
+          const shared = rounds.flatMap((wires) => unmerged(wires).map(decode));
+          return [singles.map(makeDecoder()), shared];
+        }));"""
+    for singles, shared in run_node(code, inputs):
+        assert shared == singles
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,8 @@ from viz_logs import load, run_of
 from sglnb.events import EventLog
 from sglnb.viz import to_html
 from sglnb.viz.publisher import Publisher
+from sglnb.viz.runlog import RunFilter, base_snapshot
+from sglnb.viz.wire import Encoder
 
 HOST = """<!doctype html><meta charset="utf-8"><style>%s</style><div id="view"></div>
 <script type="module">%s
@@ -43,14 +45,17 @@ def settle(page):
 
 
 def published(events, run):
-    """What a publisher sends for a log: its messages and its last saved copy."""
-    log, messages, saves = EventLog(), [], []
+    """A run's events in wire form, one each, so that a test can deal them out; and the last copy
+    that a publisher saves of the log."""
+    log, saves = EventLog(), []
     for event in events:
         log.emit(event)
-    publisher = Publisher(log, run, messages.append, saves.append)
+    publisher = Publisher(log, run, lambda message: None, saves.append)
     publisher.finish()
-    wires = [wire for message in messages for wire in json.loads(message["json"])]
-    return wires, saves[-1]
+    encode = Encoder()
+    own = next(i for i, event in enumerate(events) if RunFilter(run).is_own(event))
+    told = [base_snapshot(events[:own]), *filter(RunFilter(run), events[own:])]
+    return [encode(event) for event in told], saves[-1]
 
 
 def feed(page, wires, after):

@@ -19,7 +19,7 @@ export function makeStore() {
         return;
       }
       if (store.reading) store.read(Infinity);
-      for (const wire of JSON.parse(json)) {
+      for (const wire of unmerged(JSON.parse(json))) {
         if (wire.s <= store.lastSeq) continue;
         store.events.push(decode(wire));
         store.lastSeq = wire.s;
@@ -36,8 +36,7 @@ export function makeStore() {
       const saved = JSON.parse(`${lines[0]}]}`);
       decode = makeDecoder();
       store.events = [];
-      // Merged events carried their first number: only the copy's end says where it stands.
-      store.lastSeq = saved.last;
+      store.lastSeq = saved.last; // it may not have the last ones, which it only counted
       store.behind = false;
       store.level = saved.level;
       store.omitted = saved.omitted;

@@ -18,6 +18,9 @@ const WIRE_DEFAULTS = {
 };
 
 const WIRE_TICKS = 1e5; // a second, as precise as times are sent
+const WIRE_PARTS = 1e4; // of 1: log-probabilities and the like are whole numbers of these
+
+const unscaled = (values) => values?.map((value) => (value === null ? null : value / WIRE_PARTS));
 
 const WIRE_READERS = {
   request_arrived(event, wire, sequences, rids) {
@@ -43,12 +46,11 @@ const WIRE_READERS = {
   },
   tokens(event, wire, sequences) {
     const blank = event.ids.map(() => null);
-    event.logprobs = wire.lp ?? blank;
-    event.mass = wire.mass ?? blank;
-    event.entropy = wire.ent ?? blank;
+    event.logprobs = unscaled(wire.lp) ?? blank;
+    event.mass = unscaled(wire.mass) ?? blank;
+    event.entropy = unscaled(wire.ent) ?? blank;
     event.allowed = wire.allowed ?? blank;
-    event.top = (wire.top ?? event.ids.map(() => []))
-      .map((items) => items.map(([piece, id, lp, ok]) => [piece, id, lp, ok !== 0]));
+    event.top = readTop(wire);
     [event.fsm_before, ...event.fsm_after] = wire.fsm ?? [null];
     const sequence = sequences.get(event.rid);
     if (event.replaced) {
@@ -79,31 +81,51 @@ const WIRE_READERS = {
   },
 };
 
-/** The wire objects of a saved copy, with tokens that share one (see saved.py) apart again and in
- * their place in time. */
+/** Wire objects in order and one an event, of some that events share (see shared_wire.py). */
 export function unmerged(wires) {
-  if (!wires.some((wire) => wire.at)) return wires;
-  const rank = (wire) => (wire.k === "step" ? 1 : 0); // a step is told after what it made
-  return wires.flatMap((wire) => (wire.at ? partsOf(wire) : [wire]))
-    .sort((a, b) => a.t - b.t || rank(a) - rank(b));
+  return wires.flatMap((wire) => (wire.sq ? partsOf(wire) : [wire])).sort((a, b) => a.s - b.s);
 }
 
-function partsOf({ at, ...wire }) {
-  const parts = [];
-  for (let i = 0, j = 0; i < at.length; i = j) {
-    while (j < at.length && at[j] === at[i]) j++;
-    const part = { ...wire, t: Math.round(wire.t * WIRE_TICKS + at[i]) / WIRE_TICKS };
-    for (const name of ["ids", "pieces", "lp", "allowed", "mass", "ent"]) {
-      if (wire[name]) part[name] = wire[name].slice(i, j);
+/** The likeliest tokens of each token, from their columns. */
+function readTop({ ids, top }) {
+  if (!top) return ids.map(() => []);
+  if (Array.isArray(top)) return top; // of a part
+  const lp = unscaled(top.lp);
+  const forbidden = new Set(top.no);
+  let at = 0;
+  return ids.map((_, i) => {
+    const items = [];
+    for (const end = at + (top.n[i] ?? top.n); at < end; at++) {
+      items.push([top.p[at], top.i[at], lp[at], !forbidden.has(at)]);
     }
-    if (wire.fsm) part.fsm = wire.fsm.slice(i, j + 1);
-    if (i) delete part.replaced;
+    return items;
+  });
+}
+
+function partsOf({ sq, at, ...wire }) {
+  if (wire.top) wire.top = readTop(wire);
+  const parts = [];
+  for (let i = 0, j = 0; i < sq.length; i = j) {
+    while (j < sq.length && sq[j] === sq[i]) j++;
+    const t = Math.round(wire.t * WIRE_TICKS + at[i]) / WIRE_TICKS;
+    const part = { ...wire, s: wire.s + sq[i], t };
+    if (wire.k === "step") {
+      part.n = wire.n + i;
+      part.u = [wire.u[0][i], wire.u[1]];
+      part.x = wire.x[i];
+    } else {
+      for (const name of ["ids", "pieces", "lp", "allowed", "mass", "ent", "top"]) {
+        if (wire[name]) part[name] = wire[name].slice(i, j);
+      }
+      if (wire.fsm) part.fsm = wire.fsm.slice(i, j + 1);
+      if (i) delete part.replaced;
+    }
     parts.push(part);
   }
   return parts;
 }
 
-/** A function from wire objects, in order, to events. */
+/** A function from wire objects, in order and one an event, to events. */
 export function makeDecoder() {
   const sequences = new Map();
   const rids = [];
