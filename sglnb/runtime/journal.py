@@ -100,10 +100,7 @@ class Journal:
                     how=how,
                     replaced=some[0].replaced,
                     logprobs=[a.logprob for a in some],
-                    top=[
-                        [[*self._pieces([i]), i, logprob, ok] for i, logprob, ok in a.top]
-                        for a in some
-                    ],
+                    top=[self._named(a.top) for a in some],
                     allowed=[a.allowed for a in some],
                     mass=[a.mass for a in some],
                     entropy=[a.entropy for a in some] if how == "sampled" else None,
@@ -113,6 +110,10 @@ class Journal:
                     else [a.state_after for a in some],
                 )
             )
+
+    def _named(self, top: list[tuple[int, float, bool]]) -> list[list[Any]]:
+        pieces = self._pieces([i for i, _, _ in top])
+        return [[piece, *item] for piece, item in zip(pieces, top, strict=True)]
 
     def step(self, begun: Begun, waiting: int, seconds: float) -> None:
         """A step is done; ``waiting`` requests were not in it."""

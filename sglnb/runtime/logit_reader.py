@@ -11,6 +11,8 @@ from .scores import TokenScore
 
 _LEAST = -1e4
 """A log-probability whose probability is 0 in float32."""
+_AT_ONCE = 1 << 18
+"""Logits whose entropies a CPU computes at once: its caches hold them."""
 
 
 class LogitReader:
@@ -73,13 +75,14 @@ class LogitReader:
         """In nats, of the rows that it is wanted of."""
         if not self._open:
             return None
-        if self._logits.device.type == "cpu":  # row by row, which its caches can hold
-            return torch.cat(
-                [_entropy(self._logits[i : i + 1], self.norm[i : i + 1]) for i in self._open]
-            )
-        if len(self._open) == len(self._reports):
-            return _entropy(self._logits, self.norm)
-        return _entropy(self._logits[self._open], self.norm[self._open])
+        logits, norm = self._logits, self.norm
+        if len(self._open) < len(self._reports):
+            logits, norm = logits[self._open], norm[self._open]
+        if logits.device.type != "cpu":
+            return _entropy(logits, norm)
+        rows = max(1, _AT_ONCE // logits.shape[1])
+        parts = zip(logits.split(rows), norm.split(rows), strict=True)
+        return torch.cat([_entropy(*part) for part in parts])
 
     def _placed(self, values: torch.Tensor | None) -> list[float | None]:
         out: list[float | None] = [None] * len(self._reports)
@@ -91,5 +94,5 @@ class LogitReader:
 
 def _entropy(logits: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
     """-sum(p log p) of each row; what has no chance at all (-inf) adds nothing."""
-    logs = logits - norm
-    return -torch.linalg.vecdot(logs.exp(), logs.clamp_(min=_LEAST))
+    logs = (logits - norm).clamp_(min=_LEAST)
+    return -torch.linalg.vecdot(torch.softmax(logits, -1), logs)
