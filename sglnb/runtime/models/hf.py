@@ -30,6 +30,7 @@ class TransformersModel(Model):
     """
 
     kind = "transformers"
+    capturable = True  # tried; most architectures read nothing back while they decode
 
     def __init__(self, hf: Any):
         config = hf.config.get_text_config()
