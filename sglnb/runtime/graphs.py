@@ -125,7 +125,7 @@ class DecodeGraphs:
             self._fill(here, inputs, ids)
             plan = self._attention.fixed_plan(len(rows), bool(groups))
             self._attention.refill(plan, rows, groups)
-            batch = Batch(here[0], here[1], plan, torch.arange(len(rows), device=device))
+            batch = Batch(here[0], here[1], plan, None)
             self._stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(self._stream):  # all that happens once happens here
                 plain = self._model.forward(batch, self._kv, self._attention)
