@@ -130,9 +130,7 @@ class DecodeGraphs:
             positions: of the tokens.
             rows: where their keys and values lie.
         """
-        if self.refused or len(rows) > self._most:
-            return None
-        if sum(positions) + len(rows) > self._attention.capacity:
+        if self.refused or len(rows) > self._most or not self._attention.fits(rows):
             return None
         order, groups, filled = fill(rows, self._kv.spare, self._page_size, self._attention.least)
         straight = order == list(range(len(rows)))
