@@ -1,20 +1,24 @@
 """What looking costs: the engine's throughput with live views, what is recorded when nobody looks,
 and the frames of a page that shows long logs and large trees.
 
-    python benchmarks/views.py [--pairs 30] [--skip recording kernel drawn browser]
+    python benchmarks/views.py [--runs 12] [--skip recording kernel drawn browser]
 
 * events: made and logged, in the thread's own time.
 * recording: the engine thread's time for a token of a run, whose tokens are told with what else
   they could have been and how open the choice was, by that of the same token of no run.
-* kernel: ``%%sgl --view none`` and ``--view all`` take turns in one real IPython kernel, the same
-  short run each time. The throughput is that of the engine (tokens by the time from the first
-  request to the last token, on the log's clock), so it has in it what the publisher, the comm and
-  the kernel's own threads take from the engine. Told is the median of the pairs' ratios with its
-  95 % confidence interval (of ranks: nothing is assumed of how the noise is distributed). Beside it
-  stands the processor time of the publisher's thread (serialising for the comm included) and the
-  kernel's sending thread by that of the engine's, which is what they could take from it at most,
-  and how long after its event the first token's message is there. Once the messages only leave the
-  kernel, and once they go on to a Chromium on the same cores, which draws all panes ("drawn").
+* kernel: one ``%%sgl --view all`` cell after the other in a real IPython kernel. Within a run the
+  publisher works and rests in turns of half a second (on, off, off, on, ...; what comes while it
+  rests is thrown away), so that whatever else the machine does meets both alike. The throughput is
+  that of the engine (tokens by time, on the log's clock), so it has in it what the publisher, the
+  comm, the kernel's own threads and the receiving process take from the engine. Told is the median
+  of the ratios of neighbouring turns with its 95 % confidence interval (of ranks: nothing is
+  assumed of how the noise is distributed).
+* Then runs with ``--view none`` and ``--view all`` take turns, for the processor time of the
+  publisher's thread (serialising for the comm included) and the kernel's sending thread by that of
+  the engine's: what they could take from it at most, the opening and the last copy of a view
+  included. And how long after its event the first token's message is there. Once the messages only
+  leave the kernel, and once they go on to a Chromium on the same cores, which draws all panes
+  ("drawn").
 * browser: the same code as in a notebook, with a log of 100,000 events, a run of 20,000 tokens and
   a tree of 5,000 nodes.
 
@@ -24,6 +28,7 @@ Needs jupyter_client, playwright and Chromium.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 import shutil
@@ -33,7 +38,6 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import sglnb as sgl
 from sglnb.events import Event, EventLog, NodeInserted
@@ -112,14 +116,22 @@ engine = sgl.Engine(kv_tokens=16_000, seed=1)
 sgl.set_default_backend(engine)
 get_ipython().run_line_magic("load_ext", "sglnb")
 
-import threading, time
+import threading, time, numpy
 from sglnb.viz.publisher import Publisher
-spent, loop = [0.0], Publisher._loop
+TURN, spent, turns = 0.5, [0.0], [False]
+loop, take = Publisher._loop, Publisher._take
 def timed_loop(self):
     began = time.thread_time()
     loop(self)
     spent[0] += time.thread_time() - began
-Publisher._loop = timed_loop
+def rests(t):
+    return int(t / TURN) % 4 in (1, 2)
+def take_turns(self):
+    if turns[0] and rests(engine.events.now()):
+        self._subscription.drain()
+    else:
+        take(self)
+Publisher._loop, Publisher._take = timed_loop, take_turns
 iopub = next(t for t in threading.enumerate() if t.name == "IOPub")
 clock = time.pthread_getcpuclockid(iopub.ident)
 def now():
@@ -127,12 +139,18 @@ def now():
     return engine.events.next_seq, engine.call(time.thread_time), views
 def told(before):
     (seq, engine0, views0), (_, engine1, views1) = before, now()
-    events = engine.events.since(seq)
-    first = next(e.t for e in events if e.kind == "request_arrived")
-    some = [e for e in events if e.kind == "tokens"]
-    speed = sum(len(e.ids) for e in some) / (some[-1].t - first)
-    began = some[0].t - engine.events.now() + time.monotonic()
-    return speed, (views1 - views0) / (engine1 - engine0), began
+    first = next(e.t for e in engine.events.since(seq) if e.kind == "tokens")
+    began = first - engine.events.now() + time.monotonic()
+    return (views1 - views0) / (engine1 - engine0), began
+def ratios(before):  # of neighbouring turns, the speed with views by that without
+    steps = [e for e in engine.events.since(before[0]) if e.kind == "step"]
+    ends, made = [e.t for e in steps], numpy.cumsum([len(e.decode) for e in steps])
+    full = [e.t for e in steps if len(e.decode) == len(steps[-2].decode)]
+    first, last = int(full[0] / TURN) + 1, int(full[-1] / TURN)
+    edges = numpy.arange(first + first % 2, last + 1)
+    speeds = numpy.diff(numpy.interp(edges * TURN, ends, made)).tolist()
+    pairs = zip(edges[::2].tolist(), speeds[::2], speeds[1::2])
+    return [a / b if rests((i + 1.5) * TURN) else b / a for i, a, b in pairs]
 """
 CELL = """%%sgl --view {view}
 s += "A story about "
@@ -208,34 +226,35 @@ window.feed = (content) => {
 </script>"""
 
 
-def throughput(pairs: int, width: int, new: int, forward) -> dict[str, Any]:
-    """Of each pair of runs, without and with all views: tokens per second, and the views' threads'
-    time by the engine thread's. Of each run with views: messages a second, and seconds until its
-    first token is there."""
+def throughput(runs: int, width: int, new: int, forward) -> dict[str, list[float]]:
+    """The ratios of ``runs`` runs; of a few more with and without views, the views' threads' time
+    by the engine thread's; of those with views, messages a second, and seconds until the first
+    token is there."""
     kernel = Kernel(forward)
-    speeds: dict[str, list[float]] = {"none": [], "all": []}
+    ratios, rates, waits = [], [], []
     shares: dict[str, list[float]] = {"none": [], "all": []}
-    rates, waits = [], []
     try:
         kernel.run(SETUP)
-        for i in range(pairs + 1):
-            for view in ("none", "all") if i % 2 else ("all", "none"):
-                kernel.run("engine.cache.flush(); before = now()")
-                sent, began, kernel.first_token = kernel.messages, time.perf_counter(), None
-                kernel.run(CELL.format(view=view, width=width, new=new))
-                took = time.perf_counter() - began
-                value = kernel.run("value = told(before)")["value"]
-                speed, share, first = map(float, value.strip("()").split(","))
-                if not i:  # the first pair warms up
-                    continue
-                speeds[view].append(speed)
-                shares[view].append(share)
-                if view == "all":
-                    rates.append((kernel.messages - sent) / took)
-                    waits.append((kernel.first_token or math.inf) - first)
+        kernel.run(CELL.format(view="all", width=width, new=20))  # warms up
+        for _ in range(runs):
+            kernel.run("engine.cache.flush(); before = now(); turns[0] = True")
+            kernel.run(CELL.format(view="all", width=width, new=new))
+            ratios += json.loads(kernel.run("value = ratios(before)")["value"])
+        for view in ("none", "all") * 5:
+            kernel.run("engine.cache.flush(); before = now(); turns[0] = False")
+            sent, began, kernel.first_token = kernel.messages, time.perf_counter(), None
+            kernel.run(CELL.format(view=view, width=width, new=new // 4))
+            took = time.perf_counter() - began
+            share, first = json.loads(kernel.run("value = list(told(before))")["value"])
+            shares[view].append(share)
+            if view == "all":
+                rates.append((kernel.messages - sent) / took)
+                waits.append((kernel.first_token or math.inf) - first)
     finally:
         kernel.close()
-    return {"speeds": speeds, "shares": shares, "rates": rates, "waits": waits}
+    rest = statistics.median(shares["none"])
+    share = [each - rest for each in shares["all"]]
+    return {"ratios": ratios, "share": share, "rates": rates, "waits": waits}
 
 
 # -- a browser -------------------------------------------------------------------------------
@@ -436,27 +455,25 @@ def percents(values: list[float]) -> str:
 
 
 def tell_kernel(args, name: str, forward) -> None:
-    found = throughput(args.pairs, args.width, args.new, forward)
-    off, on = (found["speeds"][view] for view in ("none", "all"))
-    row(f"{name}: tokens/s off, on", f"{statistics.median(off):.0f}, {statistics.median(on):.0f}")
-    costs = [1 - a / b for a, b in zip(on, off, strict=True)]
-    row(f"{name}: throughput lost to all views ({args.pairs} pairs)", percents(costs), "< 2 %")
-    shares = zip(found["shares"]["all"], found["shares"]["none"], strict=True)
-    row(f"{name}: the views' threads' time by the engine thread's",
-        percents([a - b for a, b in shares]), "< 2 %")  # fmt: skip
+    found = throughput(args.runs, args.width, args.new, forward)
+    costs = [1 - ratio for ratio in found["ratios"]]
+    row(f"{name}: throughput lost ({len(costs)} pairs of turns)", percents(costs), "< 2 %")
+    share = f"{statistics.median(found['share']):.1%}"
+    row(f"{name}: the views' threads' time by the engine thread's", share, "< 2 %")
     row(f"{name}: messages a second, at most", f"{max(found['rates']):.1f}", "≤ 20")
-    row(f"{name}: first token's message, median and worst",
-        "{:.0f}, {:.0f} ms".format(*(1000 * f(found["waits"]) for f in (statistics.median, max))),
-        "< 200 ms")  # fmt: skip
+    waits = "{:.0f}, {:.0f} ms".format(
+        *(1000 * f(found["waits"]) for f in (statistics.median, max))
+    )
+    row(f"{name}: first token's message, median and worst", waits, "< 200 ms")
 
 
 def main() -> None:
     import tempfile
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--width", type=int, default=8, help="branches of the program")
-    parser.add_argument("--new", type=int, default=80, help="tokens of each branch")
+    parser.add_argument("--new", type=int, default=400, help="tokens of each branch")
     parser.add_argument(
         "--skip", nargs="*", default=[], choices=["recording", "kernel", "drawn", "browser"]
     )
@@ -464,7 +481,7 @@ def main() -> None:
     row("an event when nobody looks", f"{emit_microseconds():.2f} µs", "≤ 1.5 µs")
     row("  of which making it", f"{make_microseconds():.2f} µs")
     if "recording" not in args.skip:
-        found = [ratio - 1 for ratio in recording(args.pairs, args.width, args.new)]
+        found = [ratio - 1 for ratio in recording(4 * args.runs, args.width, args.new // 8)]
         row("recording a run, by the engine thread's time", percents(found))
     if "kernel" not in args.skip:
         tell_kernel(args, "kernel", lambda content: None)
