@@ -125,6 +125,56 @@ def test_the_publisher_ends_by_itself_after_the_run():
     assert seen.saves
 
 
+def test_dear_rounds_are_fewer():
+    log, times = EventLog(), []
+
+    def send(message):
+        times.append(time.monotonic())
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    log.emit(RunStarted(run="x"))
+    log.emit(arrived("r"))
+    publisher = Publisher(log, "x", send, lambda text: None)
+    begin = time.monotonic()
+    while time.monotonic() - begin < 1.5:
+        log.emit(tokens("r", 1))
+        time.sleep(0.01)
+    log.emit(RunEnded(run="x"))
+    publisher.finish()
+    assert len(times) <= 14  # 17 at the quick pace
+    assert times[0] - begin < 0.5
+
+
+def test_numbers_that_json_has_not_do_not_break_a_message():
+    log, seen = EventLog(), Receiver()
+    log.emit(RunStarted(run="x"))
+    log.emit(arrived("r"))
+    event = tokens("r", 1)
+    event.logprobs, event.mass = [float("-inf")], [float("nan")]
+    event.top[0][0][2], event.top[0][1][2] = float("-inf"), None
+    log.emit(event)
+    log.emit(TokensGenerated(rid="r", ids=[], pieces=[], how="sampled", logprobs=[], top=[],
+                             allowed=[], mass=[]))  # fmt: skip
+    log.emit(tokens("r", 2))
+    Publisher(log, "x", seen.send, seen.save).finish()
+    assert seen.seqs() == list(range(-1, 5))
+    for text in (seen.messages[0][1]["json"], seen.saves[0][1]):
+        assert "Infinity" not in text
+        assert "NaN" not in text
+    code = """
+        const { makeDecoder, unmerged } = await import(staticUrl + '/wire.js');
+        const told = unmerged(input).map(makeDecoder()).filter((event) => event.kind === "tokens");
+        output(told.map((event) => [event.ids, event.logprobs, event.mass, event.top]));"""
+    first, empty, last = run_node(code, json.loads(seen.messages[0][1]["json"]))
+    assert first[:3] == [[1], [None], [None]]
+    assert [item[2] for item in first[3][0]] == [None, None, -2.4691, -3.7037, -4.9382]
+    assert empty == [[], [], [], []]
+    assert last == [[2], [-0.1235], [0.5], json.loads(json.dumps([[
+        [f" word{j}", j, round(-1.23456 * j, 4), j % 2 == 0] for j in range(5)]]))]  # fmt: skip
+
+
 @pytest.mark.parametrize(("requests", "each"), [(1, 50), (4, 500), (32, 400)])
 def test_the_saved_copy_stays_small(requests, each):
     saved = SavedLog()
