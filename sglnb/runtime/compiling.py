@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-from ..events import Event, Preparing
 from .constraints import Closer, Constraint
 
 PATIENCE = 0.05
 """Seconds that :meth:`Compiling.start` waits: most constraints are ready by then, and a mistake in
 them is raised where it was made."""
-TELL = 0.5
-"""Seconds after which a compilation is told of."""
 _THREADS = 4
 """Few: Python computes on one of them at a time, and the engine needs its share."""
 
@@ -29,48 +24,22 @@ class Ready(NamedTuple):
 
 
 class Compiling:
-    """Threads that compile.
+    """Threads that compile."""
 
-    Args:
-        emit: takes the events.
-    """
-
-    def __init__(self, emit: Callable[[Event], None]):
-        self._emit = emit
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sglnb-compile")
 
-    def start(self, what: str, make: Callable[[], Ready]) -> Future[Ready]:
-        """Have ``make`` called; ``what`` it makes is for people. The result may be there already.
+    def start(self, make: Callable[[], Ready]) -> Future[Ready]:
+        """Have ``make`` called. The result may be there already.
 
         Raises:
             Exception: what ``make`` raised at once.
         """
-        began = time.monotonic()
         future = self._pool.submit(make)
         wait([future], PATIENCE)
         if future.done():
             future.result()
-        else:
-            self._tell(what, future, began)
         return future
-
-    def _tell(self, what: str, future: Future[Ready], began: float) -> None:
-        told = threading.Event()
-
-        def tell() -> None:
-            told.set()
-            self._emit(Preparing(what=what))
-
-        timer = threading.Timer(TELL - PATIENCE, tell)
-        timer.daemon = True
-
-        def done(_: Future[Ready]) -> None:
-            timer.cancel()
-            if told.is_set():
-                self._emit(Preparing(what=what, seconds=time.monotonic() - began))
-
-        timer.start()
-        future.add_done_callback(done)
 
     def shutdown(self) -> None:
         """Start nothing more; nobody waits for what is under way."""

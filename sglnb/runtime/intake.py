@@ -57,7 +57,7 @@ class Intake:
         self.temperature = 1.0
         """What a request gets that does not say."""
         self._tokenizer = core.tokenizer
-        self.compiling = Compiling(core.events.emit)
+        self.compiling = Compiling()
         self._prepared = Prepared()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self._names: weakref.WeakKeyDictionary[Constraint, str] = weakref.WeakKeyDictionary()
@@ -171,11 +171,10 @@ class Intake:
         if key in self._prepared:
             request.constrain(*make())
         else:
-            told = _shortened(f"{kind}: {_source(kind, given)}")
-            future = self.compiling.start(f"compiling {told[:100]}", make)
+            future = self.compiling.start(make)
             if not future.done():
                 request.compiling = future
-                return told
+                return _shortened(f"{kind}: {_source(kind, given)}")
             request.constrain(*future.result())
         return self._name(request.constraint)
 
