@@ -123,13 +123,14 @@ def compile_constraint(
     if choices is not None:
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)
-        return _fsm(kind, source, lambda: choices_dfa(distinct), tokenizer)
+        least = min(len(choice.encode()) for choice in distinct)
+        return _fsm(kind, source, lambda: (choices_dfa(distinct), least), tokenizer)
     if kind in ("regex", "grammar", "ebnf"):
         source = given[kind]
         if not isinstance(source, str):
             raise ConstraintError(f"{kind}: expected a string, got {source.__class__.__name__}")
         if kind == "regex":
-            return _fsm(kind, source, lambda: regex_dfa(source), tokenizer)
+            return _fsm(kind, source, partial(_measured_dfa, source), tokenizer)
         return _llg((kind, source), lambda: Prepared(read_grammar(source, kind)), None, tokenizer)
     source, schema = schema_source(kind, given[kind])
     key = (kind, source, schema, whitespace or "", str(bool(lenient)))
@@ -141,10 +142,13 @@ def compile_constraint(
     )
 
 
-def _fsm(kind: str, source: str, build: Callable[[], DFA], tokenizer: Tokenizer) -> Constraint:
-    def make(dfa: DFA, vocabulary: Vocabulary) -> Constraint:
-        constraint = FSMConstraint(kind, source, dfa, tokenizer, vocabulary)
-        constraint.min_tokens = least_tokens(least_bytes(dfa), vocabulary)
+def _fsm(
+    kind: str, source: str, build: Callable[[], tuple[DFA, int]], tokenizer: Tokenizer
+) -> Constraint:
+    def make(built: tuple[DFA, int], vocabulary: Vocabulary) -> Constraint:
+        dfa, least = built
+        constraint = FSMConstraint(kind, source, dfa, least, tokenizer, vocabulary)
+        constraint.min_tokens = least_tokens(least, vocabulary)
         constraint.masks(0, b"")  # the first step should not have to wait for it
         return constraint
 
@@ -217,6 +221,11 @@ def regex_dfa(regex: str) -> DFA:
         return minimize(subsets.determinize())
     except TooLarge:
         return LazyDFA(subsets)
+
+
+def _measured_dfa(regex: str) -> tuple[DFA, int]:
+    dfa = regex_dfa(regex)
+    return dfa, least_bytes(dfa)
 
 
 class _Cache:

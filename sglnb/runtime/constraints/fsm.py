@@ -21,14 +21,24 @@ class FSMConstraint(Constraint):
 
     The state of a request is an automaton state and the bytes of a character that the last
     token began.
+
+    Args:
+        least_bytes: of the shortest text.
     """
 
     def __init__(
-        self, kind: str, source: str, dfa: DFA, tokenizer: Tokenizer, vocabulary: Vocabulary
+        self,
+        kind: str,
+        source: str,
+        dfa: DFA,
+        least_bytes: int,
+        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
     ):
         self.kind = kind
         self.source = source
         self.dfa = dfa
+        self.least_bytes = least_bytes
         self.n_states = len(dfa) if dfa.complete else None
         self.compile_ms = 0.0
         self.vocabulary = vocabulary
@@ -116,7 +126,8 @@ class FSMConstraint(Constraint):
         return masks + self.dfa.nbytes + self.jump.nbytes
 
     def at_least(self, budget: int) -> int:
-        if budget < self.min_tokens or self._distances.of(0, b"") <= budget:
+        a_byte_each = self.vocabulary.has_all_bytes and self.least_bytes <= budget
+        if budget < self.min_tokens or a_byte_each or self._distances.of(0, b"") <= budget:
             return self.min_tokens
         if isinstance(self._distances, Spelled):
             return self._distances.of(0, b"")
