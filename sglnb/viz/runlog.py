@@ -41,7 +41,7 @@ class RunFilter:
     def __call__(self, event: Event) -> bool:
         if self.is_own(event):
             return True
-        return event.kind in TREE_KINDS or bool(self._open) and _is_everyones(event)
+        return event.kind in TREE_KINDS or (bool(self._open) and _is_everyones(event))
 
     def is_own(self, event: Event) -> bool:
         """Whether the event is about this run or one of its requests."""
