@@ -1,6 +1,6 @@
 // The header line: status, the words that are the legend and filter the tokens, times, Stop.
 
-import { countOf, groupDigits, nameText, secondsText, visible } from "./layout.js";
+import { clipMiddle, countOf, groupDigits, nameText, oneLine, secondsText, visible } from "./layout.js";
 import { button, make, setAttr, setText } from "./dom.js";
 import { waitingFor } from "./reduce_header.js";
 
@@ -57,7 +57,7 @@ export function makeHeader(model, hooks) {
       const wait = waitingFor(head);
       const seconds = wait ? head.t1 - wait[1] + since : 0;
       const isLong = seconds >= WORTH_TELLING;
-      setText(statusWord, isLong ? `${head.status} · ${nameText(wait[0])}` : head.status);
+      setText(statusWord, isLong ? `${head.status} · ${clipMiddle(oneLine(wait[0]), 48)}` : head.status);
       setText(waited, isLong ? ` for ${secondsText(seconds)}` : "");
       const chosen = Object.values(view.tokens.rows).reduce((sum, row) => sum + row.picks.length, 0);
       const texts = {
