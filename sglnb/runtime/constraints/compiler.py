@@ -25,7 +25,7 @@ from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
 from sglnb.runtime.constraints.minimize import minimize
 from sglnb.runtime.constraints.nfa import NFA
 from sglnb.runtime.constraints.schema import Prepared, prepare
-from sglnb.runtime.constraints.schema_check import check_text
+from sglnb.runtime.constraints.schema_check import check_text, validator_of
 from sglnb.runtime.constraints.syntax import parse_regex
 from sglnb.runtime.constraints.tools import tool_set
 from sglnb.runtime.constraints.types import schema_of, type_name
@@ -134,12 +134,14 @@ def compile_constraint(
         return _llg((kind, source), lambda: Prepared(read_grammar(source, kind)), None, tokenizer)
     source, schema = schema_source(kind, given[kind])
     key = (kind, source, schema, whitespace or "", str(bool(lenient)))
-    return _llg(
-        key,
-        lambda: prepare(schema, whitespace, lenient, kind),
-        partial(check_text, schema),
-        tokenizer,
-    )
+
+    def read() -> Prepared:
+        ready = prepare(schema, whitespace, lenient, kind)
+        if ready.warnings:
+            validator_of(schema)  # now, not when a text is there to be checked
+        return ready
+
+    return _llg(key, read, partial(check_text, schema), tokenizer)
 
 
 def _fsm(
