@@ -4,14 +4,15 @@
 
 Dice write texts of the JSON schemas of ``tests/constraints`` (those of the official suite that are
 enforced, and random ones), and each text is written again with a budget that cuts it anywhere
-behind the length of the shortest text. A token behind which the closer finds no end in time is replaced. It was so too early, if a search
-of 50 times the places finds one after all.
+behind the length of the shortest text. A token behind which the closer finds no end in time is
+replaced. It was so too early, if a search of 50 times the places finds one after all.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -44,6 +45,8 @@ def all_schemas() -> list[object]:
     """The schemas of the suite of draft 2020-12, and 300 random ones."""
     suite = json.loads((TESTS / "json_schema_suite" / "draft2020-12.json").read_text())
     out = [schema for entries in suite.values() for _, schema, _ in entries]
+    # The judge divides by these as floats, which long numbers are too large for.
+    out = [one for one in out if not re.search(r'"multipleOf": \d+[.e]', json.dumps(one))]
 
     @seed(0)
     @settings(max_examples=300, phases=[Phase.generate], database=None, deadline=None)
