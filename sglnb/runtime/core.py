@@ -18,6 +18,8 @@ from ..errors import EngineError, RequestAborted
 from ..events import EventLog
 from .attention import AttentionBackend
 from .constraints.compiler import cached
+from .flight import Flight
+from .graphs import Replayed
 from .image_keys import ImageKeys
 from .journal import Accepted, Begun, Journal
 from .logit_reader import LogitReader
@@ -28,14 +30,20 @@ from .pool import SlotPool
 from .progress import Progress
 from .radix import RadixTree
 from .radix_node import Node
+from .recorded_draw import RecordedDraw
 from .request import Request
 from .runner import ModelRunner
-from .sampler import Sampled, Sampler
+from .sampled import Sampled
+from .sampler import Draw, Sampler
 from .scheduler import Scheduler, Work
 from .sizing import default_kv_tokens
 from .tokenizer import Tokenizer
+from .transfer import send
 
 RELEASED = "the engine is released; call engine.resume() first"
+
+SLOTS_AHEAD = 16
+"""KV slots that a decoding request is given at once while there are plenty."""
 
 LEAST_CHUNK = 64
 """Prompt tokens of a step that is not halved any more when memory runs out."""
@@ -67,6 +75,7 @@ class EngineCore:
         self.runner = ModelRunner(
             model,
             attention,
+            text_ids=len(tokenizer.hf),
             slots=slots,
             page_size=page_size,
             max_running=max_running,
@@ -85,12 +94,15 @@ class EngineCore:
         )
         self.memory = MemoryManager(pool, tree)
         self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running, seed or 0)
-        self.sampler = Sampler(model.vocab_size, len(tokenizer.hf), model.device)
+        self.sampler = Sampler(model.vocab_size, model.device)
         self.journal = Journal(events, pool, self.image_keys.pieces)
         self.compiling: list[Request] = []
         """Requests whose constraint is not ready yet."""
         self.pins: dict[int, Node] = {}
         """Nodes pinned by the user, by handle."""
+        self._flight: Flight | None = None
+        self._drawn: dict[Request, int] = {}
+        """The tokens that the flight computes."""
         self._seeds = random.Random(seed)
 
     # -- requests --------------------------------------------------------------------------
@@ -152,8 +164,11 @@ class EngineCore:
     # -- the step --------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One forward pass over what the scheduler picked."""
+        """One forward pass over what the scheduler picked. For requests that just decode it is
+        under way already."""
         start = time.monotonic()
+        flight, self._flight = self._flight, None
+        landed = [] if flight is None else flight.land(self._drawn)
         plan = self.scheduler.next_step()
         for request in plan.admitted:
             self.journal.admitted(request)
@@ -163,21 +178,25 @@ class EngineCore:
             full = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
             self._finish(request, request.ending or full)
         work = self._look(plan.work)
-        if not work:
+        landed = [(r, row) for r, row in landed if r.node is not None and r.pending == 0]
+        if not work and not landed:
             return
-        begun = Begun.of(work)
+        begun = Begun.of([*(Work(request, 1) for request, _ in landed), *work])
         short = False
         try:
-            self._compute(work)
+            if work:
+                self._compute(work, landed, flight)
+            else:
+                self._sample(landed, flight.step)
         except torch.OutOfMemoryError:
             short = True  # seen to when the error's frames, and the tensors in them, are gone
         except Exception as error:  # the batch is lost, the engine goes on
             failure = EngineError(f"a step failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
-            for request, _ in work:
+            for request, _ in [*landed, *work]:
                 self._fail(request, failure, keep=False)
         if short:
-            self._shrink(work)
+            self._shrink(work, landed)
         self.journal.step(begun, len(self.scheduler.waiting), time.monotonic() - start)
 
     def _look(self, work: list[Work]) -> list[Work]:
@@ -195,37 +214,44 @@ class EngineCore:
                 self._fail(one.request, failure)
         return out
 
-    def _shrink(self, work: list[Work]) -> None:
+    def _shrink(self, work: list[Work], landed: list[tuple[Request, int]]) -> None:
         """The device has no memory for a step as large as this one: from now on steps are half as
         large, and these requests take part in the next ones. One that is too large alone fails."""
         self.runner.forget_graphs()
         prompt_tokens = sum(count for _, count in work if count > 1)
         if prompt_tokens > LEAST_CHUNK:
             self.scheduler.chunk_tokens = prompt_tokens // 2
-        elif len(work) > 1:
-            self.scheduler.max_running = len(work) // 2
+        elif len(work) + len(landed) > 1:
+            self.scheduler.max_running = (len(work) + len(landed)) // 2
         else:
             failure = EngineError(
                 "the GPU's memory is full: free some in this kernel or beside it, or give the "
                 "engine fewer kv_tokens"
             )
-            self._fail(work[0].request, failure, keep=False)
-        for request, _ in reversed(work):
-            if not request.done:
+            for request, _ in [*landed, *work]:
+                self._fail(request, failure, keep=False)
+        for request, _ in [*reversed(work), *reversed(landed)]:
+            if not request.done and request.node is not None:
                 self.scheduler.put_back(request)
                 self.journal.retracted(request)
 
-    def _compute(self, work: list[Work]) -> None:
+    def _compute(
+        self, work: list[Work], landed: list[tuple[Request, int]], flight: Flight | None
+    ) -> None:
+        """Compute ``work``, and sample for it and for the ``landed`` requests."""
+        sampling = [(request, i) for i, (request, _) in enumerate(landed)]
+        if landed:  # before the next pass writes over them
+            ahead = flight.step.logits[send([row for _, row in landed], self.sampler.device)]
         logits = self.runner.run(work)
-        self.sampler.hide_padding(logits.values)
-        sampling: list[tuple[Request, int]] = []
+        values = torch.cat([ahead, logits.values]) if landed else logits.values
         for (request, count), rows in zip(work, logits.rows, strict=True):
             request.computed += count
             samples = request.pending == 0 and request.budget > 0
+            first, last = (len(landed) + edge for edge in (rows.start, rows.stop))
             if request.report.scores:
-                self._score(request, logits.values[rows.start : rows.stop - samples])
+                self._score(request, values[first : last - samples])
             if samples:
-                sampling.append((request, rows.stop - 1))
+                sampling.append((request, last - 1))
         for request, count in work:
             if request.computed - count < request.prompt_len:
                 self.memory.share(request)
@@ -233,7 +259,7 @@ class EngineCore:
                 reason = {"type": "length", "length": request.params.max_new_tokens}
                 self._finish(request, request.ending or reason)
         if sampling:
-            self._sample(sampling, logits.values)
+            self._sample(sampling, values)
 
     def _score(self, request: Request, logits: torch.Tensor) -> None:
         """Log-probabilities of tokens that are known already: prompt and forced tokens."""
@@ -241,7 +267,7 @@ class EngineCore:
             return
         last = min(request.computed, len(request.ids) - 1)
         first = last - len(logits)  # position of the first row; it tells of the token behind it
-        targets = torch.tensor(request.ids[first + 1 : last + 1], device=logits.device)
+        targets = send(request.ids[first + 1 : last + 1], logits.device)
         report, n = request.report, len(logits)
         of_prompt = min(n, max(0, request.prompt_len - first - 1))
         quiet = replace(report, return_entropy=False)  # told of the output only
@@ -250,7 +276,8 @@ class EngineCore:
         for at, score in enumerate(reader.scores(targets), first + 1):
             request.scores.add(at, score)
 
-    def _sample(self, sampling: list[tuple[Request, int]], logits: torch.Tensor) -> None:
+    def _sample(self, sampling: list[tuple[Request, int]], logits: torch.Tensor | Replayed) -> None:
+        """Draw the next token of each request from its row of ``logits``."""
         requests, masks = [], []
         for request, row in sampling:
             try:
@@ -262,18 +289,47 @@ class EngineCore:
             masks.append(mask)
         if not requests:
             return
-        at = [row for _, row in requests]
-        # A gather would wait for the GPU, which is still at it: all else is queued behind it.
-        rows = logits if at == list(range(len(logits))) else logits[at]
-        results = self.sampler(rows, [request for request, _ in requests], masks)
-        for (request, _), sampled in zip(requests, results, strict=True):
+        some, rows = [request for request, _ in requests], [row for _, row in requests]
+        if isinstance(logits, torch.Tensor):
+            if rows != list(range(len(logits))):
+                logits = logits[send(rows, logits.device)]
+            draw = self.sampler.ask(logits, some, masks)
+        else:
+            draw = self.sampler.ask_ahead(logits, rows, some, masks)
+        self._take_off(some, draw)
+        results = draw.read()
+        self._drawn = {}
+        for request, sampled in zip(some, results, strict=True):
             if isinstance(sampled, Exception):  # its KV may be as broken as its logits
                 self._fail(request, sampled, keep=False)
                 continue
+            self._drawn[request] = sampled.token
             try:
                 self._accept(request, sampled)
             except Exception as error:
                 self._fail(request, error)
+
+    def _take_off(self, requests: list[Request], draw: Draw | RecordedDraw) -> None:
+        """Start the next step if it is clear what it will be: all that run are just being given
+        a token, and no one is let in."""
+        if not self.runner.flies or not self.scheduler.settled:
+            return
+        if len(requests) != len(self.scheduler.running) or any(r.lora for r in requests):
+            return
+        on = [i for i, request in enumerate(requests) if request.budget > 1]
+        some = [requests[i] for i in on]
+        if not some:
+            return
+        plenty = self.memory.pool.free_count > 8 * SLOTS_AHEAD * len(some)
+        try:
+            for request in some:
+                if len(request.table) <= request.computed:
+                    self.memory.grow(request, min(SLOTS_AHEAD, request.budget) if plenty else 1)
+            step = self.runner.fly(some, draw.pick(on))
+        except (MemoryError, torch.OutOfMemoryError):  # the next step sees to it
+            return
+        if step is not None:
+            self._flight = Flight(some, step)
 
     def _accept(self, request: Request, sampled: Sampled) -> None:
         """Take a sampled token, and what it forces behind it."""
@@ -378,6 +434,7 @@ class EngineCore:
         if not self.idle:
             n = len(self.requests())
             raise EngineError(f"{what}: {n} requests are in progress; wait for them or abort()")
+        self._flight = None
 
     # -- inspection ------------------------------------------------------------------------
 

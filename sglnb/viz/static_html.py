@@ -62,6 +62,8 @@ _FORCED = "border-bottom: 2px dotted #E69F00; background-color: rgba(230, 159, 0
 _CLOSING = "border-bottom: 4px double #E69F00"
 _RETOKENIZED = "border-bottom: 2px dashed #999999"
 _GHOST = "text-decoration: line-through #888888; font-style: italic"
+_LINE_END = "padding-left: 6px"
+"""Of a token that is nothing but newlines: else there were nothing to point at."""
 _SELECT = "border: 1px solid #888888; border-radius: 3px; padding: 0 2px"
 _TAILS = {"length": "⋯ length limit", "abort": "◼ stopped"}
 _TRACK = 260
@@ -180,6 +182,8 @@ def _token_html(row: dict[str, Any], i: int, token: dict[str, Any]) -> str:
         styles.append(_CACHED)
     if cached and i == row["cached"] - 1:
         styles.append(_CACHED_END)
+    if token["piece"].strip("\n") == "" != token["piece"]:
+        styles.append(_LINE_END)
     style = f' style="{"; ".join(styles)}"' if styles else ""
     title = escape(token_title(token, cached))
     ghosts = "".join(

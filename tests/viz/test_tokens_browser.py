@@ -17,16 +17,20 @@ LONG = 20_000
 MOST = 4_000  # elements, whatever the run
 
 
-def long_run(n: int = LONG):
-    events = simulate([TraceRequest([5] * 30, n, run="r", state="s")], kv_tokens=n + 99).events
+def run_writing(pieces: list[str]):
+    """A run that makes these tokens of a prompt of 30."""
+    n = len(pieces)
+    log = simulate([TraceRequest([5] * 30, n, run="r", state="s")], kv_tokens=n + 99).events
     made = 0
-    for event in (events := events.since()):
+    for event in (events := log.since()):
         if event.kind == "tokens":
-            event.pieces = [
-                f" word{made + i}" + ("\n" * (i % 7 == 6)) for i in range(len(event.ids))
-            ]
+            event.pieces = pieces[made : made + len(event.ids)]
             made += len(event.ids)
     return events
+
+
+def long_run(n: int = LONG):
+    return run_writing([f" word{i}" + ("\n" * (i % 7 == 6)) for i in range(n)])
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,20 @@ def test_keys_reach_every_token_of_a_long_text_and_few_are_drawn(page, long_page
     last = int(page.evaluate("document.activeElement.getAttribute('aria-posinset')"))
     assert last == seen[-1] + 450
     assert page.locator("[role=listbox] [tabindex='0']").count() == 1
+
+
+def test_a_token_that_is_a_newline_can_be_seen_and_pointed_at(page):
+    page.set_content(to_html(run_writing(["Hi", "\n", "\n", "\n\n", " so", "\n"]), "r"))
+    newlines = page.get_by_role("option", name="⏎")
+    newlines.first.wait_for()
+    assert newlines.count() == 4
+    for token in newlines.all():
+        box = token.bounding_box()
+        assert box["width"] > 3
+        page.mouse.move(box["x"] + 2, box["y"] + 9)
+        assert "⏎" in page.locator(".card").inner_text()
+        page.mouse.move(999, 799)
+        assert page.locator(".card").is_hidden()
 
 
 def test_scrolling_shows_tokens_wherever_one_looks(page, long_page):

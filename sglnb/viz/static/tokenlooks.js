@@ -5,6 +5,7 @@ import { make, setAttr, setText } from "./dom.js";
 
 const LONGEST = 400;
 const SPECIAL = /^(<\|[^|]*\|>|<\/?s>|<(bos|eos|pad|unk)>)$/;
+const LINE_END = /^\n+$/; // no letter: nothing to point at, were it not given a width
 const HALF = /⟨[89A-F][0-9A-F]⟩/; // a byte that is no character alone
 const OPEN = 5; // nats: as among 148 tokens
 const SLOWEST = 3; // decades of milliseconds: a second
@@ -77,7 +78,7 @@ export function paintToken(span, token, look) {
   const share = MODES[mode].of?.(token) ?? null;
   const lit = span.classList.contains("lit");
   span.className = ["tok", token.kind, cached && "cached", from && "from", until && "until",
-    SPECIAL.test(token.piece) && "special", isHalf(token.piece) && "half", found && "found",
+    SPECIAL.test(token.piece) && "special", LINE_END.test(token.piece) && "line-end", isHalf(token.piece) && "half", found && "found",
     share !== null && "measured", lit && "lit"].filter(Boolean).join(" ");
   const p = token.kind === "sampled" ? MODES.probability.of(token) ?? 0.5 : null;
   span.style.cssText = (p === null ? "" : `--p: ${p.toFixed(3)};`)
