@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 
 import sglnb as sgl
 from sglnb.errors import ConstraintError, RequestAborted
 from sglnb.runtime import Engine
-from sglnb.runtime.constraints import compile_constraint, compiler
+from sglnb.runtime.compiling import Compiling
+from sglnb.runtime.constraints import compile_constraint, compiler, turns
+from sglnb.runtime.constraints.turns import step
 from sglnb.viz import fold
 from sglnb.viz.reduce_header import waiting_for
 from sglnb.viz.runlog import RunFilter
@@ -96,6 +100,58 @@ def test_a_run_that_waits_for_its_constraint_says_so_and_can_be_stopped(engine):
     assert ask.run(words, backend=engine)["word"] in words
     until(lambda: header()["status"] != "running")
     engine.check()
+
+
+def lists_of_words(n: int) -> list[list[str]]:
+    """Choices that take a second each."""
+    letters = random.Random(n)
+    return [["".join(letters.choices("abcdefgh ", k=12)) for _ in range(50_000)] for _ in range(n)]
+
+
+def test_what_is_quick_passes_what_is_heavy_and_what_is_given_up_ends(engine):
+    many, last = lists_of_words(6), heavy()
+    seen = engine.events.next_seq
+    requests = [engine.submit("x", {"choices": words, "max_new_tokens": 20}) for words in many]
+    quick = engine.submit("x", {"regex": f"quick{next(DEEP)}", "max_new_tokens": 9}).result(30)
+    assert quick.text.startswith("quick")
+    assert sum(request.done for request in requests) < 3, "they take turns"
+    for request in requests:
+        request.abort()
+    assert engine.submit("x", {"regex": last, "max_new_tokens": 60}).result(30).ids
+    built = [e for e in engine.events.since(seen) if e.kind == "constraint_compiled"]
+    assert sum(e.source.startswith("choices") for e in built) < 4
+    assert engine.metrics()["compiling"] == 0
+    assert engine.generate("x", {"choices": many[-1], "max_new_tokens": 20})["text"] in many[-1]
+    engine.check()
+
+
+def test_one_heavy_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(turns, "LIGHT", 0.0)
+    compiling, steps, go = Compiling(), [], threading.Event()
+
+    def make(name: str):
+        def run():
+            for _ in range(20):
+                step()
+                steps.append(name)
+                go.wait(0.001)
+            return name
+
+        return run
+
+    begun = [compiling.start(make(name)) for name in "abc"]
+    assert [one.result(5) for one in begun] == ["a", "b", "c"]
+    changes = sum(one != before for one, before in zip(steps[1:], steps, strict=False))
+    assert changes == 2, "".join(steps)
+    endless = compiling.start(lambda: [step() for _ in iter(lambda: time.sleep(0.01), 1)])
+    waits = compiling.start(make("d"))
+    for one in (waits, endless):
+        one.cancel()
+        with pytest.raises((turns.GivenUp, CancelledError)):
+            one.result(5)
+    assert compiling.start(make("e")).result(5) == "e", "those given up have left"
+    step()  # nobody's turn: it does nothing
+    compiling.shutdown()
 
 
 def test_a_mistake_that_shows_late_fails_the_request(engine):

@@ -28,6 +28,7 @@ from sglnb.runtime.constraints.schema import Prepared, prepare
 from sglnb.runtime.constraints.schema_check import check_text, validator_of
 from sglnb.runtime.constraints.syntax import parse_regex
 from sglnb.runtime.constraints.tools import tool_set
+from sglnb.runtime.constraints.turns import GivenUp
 from sglnb.runtime.constraints.types import schema_of, type_name
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 from sglnb.runtime.tokenizer import Tokenizer
@@ -269,6 +270,10 @@ class _Cache:
                         result = self._compile(build, tool, make)
                     except ConstraintError as error:
                         result = ConstraintError(str(error))  # without its traceback
+                    except GivenUp:
+                        with _LOCK:
+                            self._compiling.pop(key, None)
+                        raise
                     self._keep(key, result)
         if isinstance(result, ConstraintError):
             raise ConstraintError(str(result))

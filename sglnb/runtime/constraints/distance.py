@@ -19,6 +19,7 @@ import numpy as np
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.masks import Landing, TokenMasks
 from sglnb.runtime.constraints.shortest import FAR, shortest_ways
+from sglnb.runtime.constraints.turns import step
 from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 
 MAX_PLACES = 5_000
@@ -170,6 +171,7 @@ class Best(Bounds):
         begun: list[tuple[int, int, int]] = []
         seen, todo, work = {0}, [0], 0
         for here in todo:
+            step()
             targets = set()
             work += _PLACE_WORK
             for landing in [] if here < 0 else self._masks.landings(here, b""):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint, Cursor
 from sglnb.runtime.constraints.closing import FSMCloser
@@ -12,6 +10,7 @@ from sglnb.runtime.constraints.distance import Best, Bounds, Distances, Place, S
 from sglnb.runtime.constraints.graph import Graphs, draw
 from sglnb.runtime.constraints.jump import JumpForward
 from sglnb.runtime.constraints.masks import Mask, TokenMasks
+from sglnb.runtime.constraints.once import once
 from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 from sglnb.runtime.tokenizer import Tokenizer
 
@@ -48,7 +47,7 @@ class FSMConstraint(Constraint):
         if not vocabulary.has_all_bytes:
             self.masks.live = self._live_places()
 
-    @cached_property
+    @once
     def _distances(self) -> Distances:
         return Bounds(self.dfa, self.vocabulary)
 
@@ -66,7 +65,7 @@ class FSMConstraint(Constraint):
     def graph(self) -> Graphs:
         return self._graphs if self.dfa.complete else draw(self.dfa)
 
-    @cached_property
+    @once
     def _graphs(self) -> Graphs:
         return draw(self.dfa)
 
@@ -137,11 +136,11 @@ class FSMConstraint(Constraint):
         closer = self._closer
         return closer if closer.distances.of(0, b"") <= budget else None
 
-    @cached_property
+    @once
     def _closer(self) -> FSMCloser:
         return FSMCloser(self.masks, self._best or self._distances)
 
-    @cached_property
+    @once
     def _best(self) -> Best | None:
         if isinstance(self._distances, Spelled) or not self.dfa.complete:
             return None
