@@ -1,6 +1,6 @@
 """The engine on a GPU, beside what the GPU can do: one command, one table.
 
-    python benchmarks/gpu.py [--shapes 0.5b,1b,8b] [--attention flashinfer,triton]
+    python benchmarks/gpu.py [--shapes 0.5b,1b,8b] [--attention auto,flashinfer,triton]
 
 Random checkpoints of real shapes in bfloat16, made on the device. Measured are
 
@@ -8,9 +8,11 @@ Random checkpoints of real shapes in bfloat16, made on the device. Measured are
   of the recorded step alone, beside the time that reading weights and KV once takes at the rate
   of a device-to-device copy;
 * prefill: tokens/s of steps of 8,192 tokens, beside the FLOP at the rate of a large product;
-* 32 forks behind 4,000 shared tokens, the prefix read once a step and 32 times;
+* 32 forks behind 4,000 shared tokens, the prefix read once a step and 32 times: the step, and the
+  attention's kernels in it;
 * a JSON regex with and without jump-forward;
-* 32 prompts behind 1,000 shared tokens, beside one batch in transformers' ``generate``.
+* 32 prompts behind 1,000 shared tokens, beside one batch in transformers' ``generate`` and its
+  continuous batching (warm: its graphs are recorded and its manager is kept).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from sglnb.events import StepRan
 from sglnb.runtime import Engine
@@ -96,10 +99,11 @@ class Bench:
     def __init__(self, shape: str, limits: Limits):
         self.shape, self.limits, self.rows = shape, limits, []
         self._numbers = torch.Generator().manual_seed(0)
-        hf = checkpoint(shape)
-        self._generate(hf)
+        self._generate(checkpoint(shape))
+        gc.collect()
+        torch.cuda.empty_cache()  # what continuous batching kept
         with torch.inference_mode():
-            self.model = LlamaModel(hf)
+            self.model = LlamaModel(checkpoint(shape))
         self.model.eos_ids = (2,)
         self.tokenizer = Tokenizer.from_pretrained(
             resolve_model(EMBEDDED), vocab_size=self.model.vocab_size, eos_ids=(2,)
@@ -147,8 +151,7 @@ class Bench:
         engine.generate(prompts, params)
         steps = [e for e in engine.events.since(seen) if isinstance(e, StepRan)]
         full = [e.seconds for e in steps if len(e.decode) == len(prompts) and not e.prefill]
-        graphs = engine._core.runner.graphs._graphs
-        graph = next(reversed(graphs.values())).graph
+        graph = _last_graph(engine)
         return 1e3 * statistics.median(full[3:]), 1e3 * engine.call(lambda: _timed(graph.replay))
 
     def prefill(self, attention: str) -> None:
@@ -182,13 +185,28 @@ class Bench:
             with self.engine(attention) as engine:
                 engine._core.runner.attention.least = least
                 engine.generate(prefix, {"max_new_tokens": 0})
-                steps.append(self._step(engine, prompts))
-        (step, replay), (plain, plain_replay) = steps
+                steps.append((*self._step(engine, prompts), self._attention_time(engine)))
+        (step, replay, own), (plain, plain_replay, plain_own) = steps
         self.add(
             f"32 forks of 4,000 tokens, {attention}",
-            f"{step:.2f} ms/step ({replay:.2f} recorded)",
-            f"without cascade {plain:.2f} ({plain_replay:.2f})",
+            f"{step:.2f} ms/step ({replay:.2f} recorded), {own:.2f} of it attention",
+            f"without cascade {plain:.2f} ({plain_replay:.2f}), {plain_own:.2f}: "
+            f"{plain_own / own:.1f}x",
         )
+
+    def _attention_time(self, engine: Engine) -> float:
+        """Milliseconds of the attention's kernels in the step that was recorded last."""
+        graph = _last_graph(engine)
+
+        def run() -> Any:
+            with profile(activities=[ProfilerActivity.CUDA]) as seen:
+                for _ in range(3):
+                    graph.replay()
+                torch.cuda.synchronize()
+            return seen.key_averages()
+
+        kernels = engine.call(run)
+        return sum(k.device_time_total for k in kernels if _attends(k.key)) / 3e3
 
     def jump(self, attention: str) -> None:
         """A JSON regex, 32 at a time."""
@@ -219,6 +237,15 @@ class Bench:
                 hf.generate(batch, attention_mask=torch.ones_like(batch), **options)
             torch.cuda.synchronize()
             self.theirs = time.monotonic() - began
+        options = GenerationConfig(
+            max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0
+        )
+        for _ in range(2):
+            began = time.monotonic()
+            hf.generate_batch(self.prompts, generation_config=options, persistent_manager=True)
+            torch.cuda.synchronize()
+            self.continuous = time.monotonic() - began
+        hf.destroy_cached_continuous_batching_manager()
 
     def shared_prefix(self, attention: str) -> None:
         """32 prompts behind one prefix, cold."""
@@ -232,14 +259,25 @@ class Bench:
         self.add(
             f"32 prompts, 1,000 of 1,024 tokens shared, {NEW} new, {attention}",
             f"{1e3 * ours:.0f} ms",
-            f"transformers generate {1e3 * self.theirs:.0f} ms",
+            f"transformers generate {1e3 * self.theirs:.0f} ms, its continuous batching "
+            f"{1e3 * self.continuous:.0f} ms",
         )
+
+
+def _last_graph(engine: Engine) -> torch.cuda.CUDAGraph:
+    """The decode step that was recorded last."""
+    return next(reversed(engine._core.runner.graphs._graphs.values())).graph
+
+
+def _attends(kernel: str) -> bool:
+    names = "attend_kernel", "merge_kernel", "PagedKVCache", "MergeState", "plan_kernel"
+    return any(name in kernel for name in names)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", default=",".join(SHAPES))
-    parser.add_argument("--attention", default="flashinfer,triton")
+    parser.add_argument("--attention", default="auto,flashinfer,triton")
     args = parser.parse_args()
     limits = Limits()
     print(

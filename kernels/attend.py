@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from ._device import overlap
 from .items import NO_WINDOW, Heads
+from .launch import overlap
 
 
 class Scores(NamedTuple):

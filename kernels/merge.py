@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from ._device import overlap, uses_triton
+from ._device import uses_triton
 from .items import Partials
+from .launch import overlap
 
 BLOCK_P = 16
 """Parts merged in one step."""

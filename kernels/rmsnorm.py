@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ._device import overlap, uses_triton
+from ._device import uses_triton
+from .launch import overlap
 
 BLOCK = 2048
 """Elements a program handles where rows are shorter."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import torch
 
-from ._device import overlap, uses_triton
+from ._device import uses_triton
 from .items import Heads
+from .launch import overlap
 from .rmsnorm import rmsnorm_reference
 
 BLOCK_H = 8

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ._device import overlap, uses_triton
+from ._device import uses_triton
+from .launch import overlap
 from .rmsnorm import rmsnorm_reference
 
 MOST_ROWS = 16

@@ -379,6 +379,7 @@ class Engine:
             "model": self.model_name,
             "state": state,
             **self._made_of,
+            "cuda_graphs": self._core.runner.flies,
             "deterministic": self.deterministic,
             "threads": self._most_threads,
             "context_length": self.context_length,

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sglnb.kernels.launch import overlapped
+
 from .attention import AttentionBackend, Row
 from .attention.cascade import Group, find_groups
 from .kv_cache import KVCache
 from .models import Batch
 from .progress import Progress
 from .transfer import send
+from .waits import Waits
 
 if TYPE_CHECKING:
     from .recorded_draw import RecordedDraws
@@ -75,15 +78,22 @@ class Recorder:
         """``work`` is done once, then recorded. Returns the graph and what the recorded work
         returned, which each replay writes over."""
         current = torch.cuda.current_stream(self._device)
+        random = torch.cuda.default_generators[self._device.index or 0]
+        before = random.clone_state()
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):  # all that happens once happens here
-            work()
-        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # The notebook's own threads may use the GPU meanwhile: only this one is watched.
         how = {"stream": self._stream, "capture_error_mode": "thread_local"}
-        with torch.cuda.graph(graph, pool=self._memory, **how):
-            made = work()
+        with overlapped(), torch.cuda.stream(current):
+            with torch.cuda.stream(self._stream):  # all that happens once happens here
+                work()
+            current.wait_stream(self._stream)
+            try:
+                with torch.cuda.graph(graph, pool=self._memory, **how):
+                    made = work()
+            except BaseException:
+                random.graphsafe_set_state(before)  # it is still being recorded otherwise
+                raise
         self._memory = graph.pool()
         return graph, made
 
@@ -176,11 +186,15 @@ class DecodeGraphs:
             self._attention.refill(plan, rows, groups)
             batch = Batch(here[0], here[1], plan, None)
             plain = self._forward(batch)
+            with Waits() as waits:
+                self._forward(batch)
+            if waits.found:
+                return self._refuse(f"{waits.found[0]} waits for the GPU")
             try:
                 graph, logits = self._recorder.record(lambda: self._forward(batch))
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # it asks the GPU for something and waits for the answer
+            except RuntimeError as error:
                 return self._refuse(str(error).splitlines()[0])
             graph.replay()
             if not _alike(logits, plain):

@@ -201,7 +201,6 @@ class ModelRunner:
             "device": str(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.attention.name,
-            "cuda_graphs": self.flies,
             "kv_bytes_per_token": self.model.kv_bytes_per_token,
             "weights_bytes": self.model.weights_bytes,
         }

@@ -18,6 +18,8 @@ def send(
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """``values`` as a tensor on ``device``."""
+    if not len(values):  # no number says of what kind it is
+        return torch.empty(0, dtype=dtype or torch.int64, device=device)
     here = torch.as_tensor(values, dtype=dtype)
     if device.type != "cuda":
         return here.to(device)

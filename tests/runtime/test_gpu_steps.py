@@ -77,7 +77,7 @@ def test_architectures_that_transformers_runs_are_recorded(tmp_path, model_dir, 
     found = []
     for graphs in (True, False):
         with Engine(
-            str(tmp_path), device="cuda", dtype="float32", kv_tokens=4000, cuda_graphs=graphs
+            str(tmp_path), device="cuda", dtype="bfloat16", kv_tokens=4000, cuda_graphs=graphs
         ) as engine:
             assert engine.status()["decoder"] == "transformers"
             results = engine.generate(PROMPTS, params)
@@ -108,5 +108,28 @@ def test_a_step_that_cannot_be_recorded_runs_without(monkeypatch):
         assert found == want
         assert any("cannot be recorded as CUDA graphs" in str(w.message) for w in caught)
         assert engine.status()["cuda_graphs"] is False
-        torch.cuda.synchronize()
         engine.check()
+    torch.randn(3, device="cuda")  # the user's own work goes on
+
+
+def test_a_recording_that_fails_leaves_nothing_behind(monkeypatch):
+    """Where what waits for the GPU is not seen beforehand."""
+    monkeypatch.setattr("sglnb.runtime.graphs.Waits", NothingSeen)
+    test_a_step_that_cannot_be_recorded_runs_without(monkeypatch)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        assert torch.randn(3, device="cuda").isfinite().all()
+    with Engine(device="cuda", dtype="float32", kv_tokens=4000) as engine:
+        engine.generate(PROMPTS, {"temperature": 0, "max_new_tokens": 12})
+        assert engine.status()["cuda_graphs"] is True
+
+
+class NothingSeen:
+    """Instead of :class:`sglnb.runtime.waits.Waits`."""
+
+    found = ()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
