@@ -119,7 +119,7 @@ def check_all(events, tmp_path):
     log = EventLog()
     for event in events:
         log.emit(event)
-    trace = log.to_perfetto(tmp_path / "trace.json").read_text(encoding="ascii")
+    trace = log.to_perfetto(tmp_path / "trace.json").read_text(encoding="utf-8")
     json.loads(trace)
     return sizes
 
@@ -193,7 +193,7 @@ def test_every_export_of_a_real_run_without_dot(engine, tmp_path, monkeypatch):
     check_frame(snapshot.to_frame())
     check_static(snapshot._repr_mimebundle_()["text/html"])
     trace = engine.events.to_perfetto(tmp_path / "trace.json")
-    json.loads(trace.read_text(encoding="ascii"))
+    json.loads(trace.read_text(encoding="utf-8"))
     graph = program.trace(backend=engine)
     check_svg(graph.to_svg())
     check_text(graph.to_dot())
