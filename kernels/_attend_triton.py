@@ -8,6 +8,7 @@ are kept in units of log2, because the hardware has exp2.
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
@@ -110,7 +111,11 @@ def attend_kernel(
     SPLIT: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFTCAP: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
+        cuda.gdc_wait()
     head = tl.program_id(0)
     heads = tl.num_programs(0) * G
     # The last items of a causal row read the most keys: they start first.

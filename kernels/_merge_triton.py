@@ -3,6 +3,7 @@ head)."""
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 
 @triton.jit
@@ -17,7 +18,11 @@ def merge_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_P: tl.constexpr,
     LISTED: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
+        cuda.gdc_wait()
     query = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     heads = tl.num_programs(1)

@@ -2,6 +2,7 @@
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -23,8 +24,12 @@ def rmsnorm_kernel(
     BLOCK_D: tl.constexpr,
     ADD: tl.constexpr,
     HALF: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """BLOCK_R rows. Row r lies at (r // inner) * stride + (r % inner) * inner stride."""
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
+        cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     dim = tl.arange(0, BLOCK_D)
     there = (row < rows)[:, None] & (dim < D)[None, :]

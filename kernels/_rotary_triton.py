@@ -3,6 +3,7 @@ are handled as two halves, because the rotation pairs element i with element i +
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 
 @triton.jit
@@ -27,7 +28,11 @@ def rotary_write_kernel(
     HALF: tl.constexpr,
     BLOCK_H: tl.constexpr,
     NORM: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
+        cuda.gdc_wait()
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     half = tl.arange(0, HALF)

@@ -2,10 +2,16 @@
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 
 @triton.jit
-def silu_mul_kernel(x, out, inner, x_stride, out_stride, BLOCK: tl.constexpr):
+def silu_mul_kernel(
+    x, out, inner, x_stride, out_stride, BLOCK: tl.constexpr, OVERLAP: tl.constexpr
+):
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
+        cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < inner

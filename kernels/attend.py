@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from ._device import overlap
 from .items import NO_WINDOW, Heads
 
 
@@ -102,6 +103,7 @@ def launch(
         SOFTCAP=bool(scores.softcap),
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **overlap(q),
     )
 
 

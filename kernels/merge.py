@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ._device import uses_triton
+from ._device import overlap, uses_triton
 from .items import Partials
 
 BLOCK_P = 16
@@ -54,6 +54,7 @@ def merge_states(
         BLOCK_P=BLOCK_P,
         LISTED=indices is not None,
         num_warps=4 if head_dim >= 64 else 1,
+        **overlap(out),
     )
     return out, lse
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ._device import uses_triton
+from ._device import overlap, uses_triton
 
 BLOCK = 2048
 """Elements a program handles where rows are shorter."""
@@ -101,5 +101,6 @@ def _launch(
         ADD=residual is not None,
         HALF=x.dtype != torch.float32,
         num_warps=4 if block_d <= 2048 else 8,
+        **overlap(x),
     )
     return out

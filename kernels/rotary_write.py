@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from ._device import uses_triton
+from ._device import overlap, uses_triton
 from .items import Heads
 from .rmsnorm import rmsnorm_reference
 
@@ -83,6 +83,7 @@ def rotary_write(
         BLOCK_H=BLOCK_H,
         NORM=norm is not None,
         num_warps=2,
+        **overlap(qkv),
     )
     return q_out
 

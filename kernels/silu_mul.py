@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ._device import uses_triton
+from ._device import overlap, uses_triton
 
 BLOCK = 1024
 
@@ -33,7 +33,7 @@ def silu_mul(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     from ._silu_triton import silu_mul_kernel
 
     grid = (len(x), triton.cdiv(inner, BLOCK))
-    silu_mul_kernel[grid](x, out, inner, x.stride(0), out.stride(0), BLOCK=BLOCK)
+    silu_mul_kernel[grid](x, out, inner, x.stride(0), out.stride(0), BLOCK=BLOCK, **overlap(x))
     return out
 
 

@@ -18,6 +18,7 @@ from ..errors import EngineError, RequestAborted
 from ..events import EventLog
 from .attention import AttentionBackend
 from .constraints.compiler import cached
+from .flight import Flight
 from .image_keys import ImageKeys
 from .journal import Accepted, Begun, Journal
 from .logit_reader import LogitReader
@@ -34,6 +35,7 @@ from .sampler import Sampled, Sampler
 from .scheduler import Scheduler, Work
 from .sizing import default_kv_tokens
 from .tokenizer import Tokenizer
+from .transfer import send
 
 RELEASED = "the engine is released; call engine.resume() first"
 
@@ -91,6 +93,9 @@ class EngineCore:
         """Requests whose constraint is not ready yet."""
         self.pins: dict[int, Node] = {}
         """Nodes pinned by the user, by handle."""
+        self._flight: Flight | None = None
+        self._drawn: dict[Request, int] = {}
+        """The tokens that the flight computes."""
         self._seeds = random.Random(seed)
 
     # -- requests --------------------------------------------------------------------------
@@ -152,8 +157,11 @@ class EngineCore:
     # -- the step --------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One forward pass over what the scheduler picked."""
+        """One forward pass over what the scheduler picked. For requests that just decode it is
+        under way already."""
         start = time.monotonic()
+        flight, self._flight = self._flight, None
+        landed = [] if flight is None else flight.land(self._drawn)
         plan = self.scheduler.next_step()
         for request in plan.admitted:
             self.journal.admitted(request)
@@ -163,21 +171,23 @@ class EngineCore:
             full = {"type": "length", "length": request.new_tokens, "message": "KV pool full"}
             self._finish(request, request.ending or full)
         work = self._look(plan.work)
-        if not work:
+        landed = [(r, row) for r, row in landed if r.node is not None and r.pending == 0]
+        if not work and not landed:
             return
-        begun = Begun.of(work)
+        begun = Begun.of([*(Work(request, 1) for request, _ in landed), *work])
         short = False
         try:
-            self._compute(work)
+            ready = self._rows(flight.logits, landed, keep=bool(work)) if landed else None
+            self._compute(work, landed, ready)
         except torch.OutOfMemoryError:
             short = True  # seen to when the error's frames, and the tensors in them, are gone
         except Exception as error:  # the batch is lost, the engine goes on
             failure = EngineError(f"a step failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
-            for request, _ in work:
+            for request, _ in [*landed, *work]:
                 self._fail(request, failure, keep=False)
         if short:
-            self._shrink(work)
+            self._shrink(work, landed)
         self.journal.step(begun, len(self.scheduler.waiting), time.monotonic() - start)
 
     def _look(self, work: list[Work]) -> list[Work]:
@@ -195,37 +205,56 @@ class EngineCore:
                 self._fail(one.request, failure)
         return out
 
-    def _shrink(self, work: list[Work]) -> None:
+    def _shrink(self, work: list[Work], landed: list[tuple[Request, int]]) -> None:
         """The device has no memory for a step as large as this one: from now on steps are half as
         large, and these requests take part in the next ones. One that is too large alone fails."""
         self.runner.forget_graphs()
         prompt_tokens = sum(count for _, count in work if count > 1)
         if prompt_tokens > LEAST_CHUNK:
             self.scheduler.chunk_tokens = prompt_tokens // 2
-        elif len(work) > 1:
-            self.scheduler.max_running = len(work) // 2
+        elif len(work) + len(landed) > 1:
+            self.scheduler.max_running = (len(work) + len(landed)) // 2
         else:
             failure = EngineError(
                 "the GPU's memory is full: free some in this kernel or beside it, or give the "
                 "engine fewer kv_tokens"
             )
-            self._fail(work[0].request, failure, keep=False)
-        for request, _ in reversed(work):
-            if not request.done:
+            for request, _ in [*landed, *work]:
+                self._fail(request, failure, keep=False)
+        for request, _ in [*reversed(work), *reversed(landed)]:
+            if not request.done and request.node is not None:
                 self.scheduler.put_back(request)
                 self.journal.retracted(request)
 
-    def _compute(self, work: list[Work]) -> None:
-        logits = self.runner.run(work)
-        self.sampler.hide_padding(logits.values)
-        sampling: list[tuple[Request, int]] = []
-        for (request, count), rows in zip(work, logits.rows, strict=True):
+    def _rows(
+        self, logits: torch.Tensor, landed: list[tuple[Request, int]], keep: bool
+    ) -> torch.Tensor:
+        """The landed requests' logits; ``keep``: another pass comes before they are read."""
+        at = [row for _, row in landed]
+        if at != list(range(len(logits))):
+            return logits[send(at, logits.device)]
+        return logits.clone() if keep else logits
+
+    def _compute(
+        self, work: list[Work], landed: list[tuple[Request, int]], ready: torch.Tensor | None
+    ) -> None:
+        """Compute ``work``; sample for it, and for the ``landed`` requests from the logits that
+        are ``ready``."""
+        sampling = [(request, i) for i, (request, _) in enumerate(landed)]
+        if work:
+            logits = self.runner.run(work)
+            values = logits.values if ready is None else torch.cat([ready, logits.values])
+        else:
+            values = ready
+        self.sampler.hide_padding(values)
+        for (request, count), rows in zip(work, logits.rows if work else (), strict=True):
             request.computed += count
             samples = request.pending == 0 and request.budget > 0
+            first, last = (len(landed) + edge for edge in (rows.start, rows.stop))
             if request.report.scores:
-                self._score(request, logits.values[rows.start : rows.stop - samples])
+                self._score(request, values[first : last - samples])
             if samples:
-                sampling.append((request, rows.stop - 1))
+                sampling.append((request, last - 1))
         for request, count in work:
             if request.computed - count < request.prompt_len:
                 self.memory.share(request)
@@ -233,7 +262,7 @@ class EngineCore:
                 reason = {"type": "length", "length": request.params.max_new_tokens}
                 self._finish(request, request.ending or reason)
         if sampling:
-            self._sample(sampling, logits.values)
+            self._sample(sampling, values)
 
     def _score(self, request: Request, logits: torch.Tensor) -> None:
         """Log-probabilities of tokens that are known already: prompt and forced tokens."""
@@ -241,7 +270,7 @@ class EngineCore:
             return
         last = min(request.computed, len(request.ids) - 1)
         first = last - len(logits)  # position of the first row; it tells of the token behind it
-        targets = torch.tensor(request.ids[first + 1 : last + 1], device=logits.device)
+        targets = send(request.ids[first + 1 : last + 1], logits.device)
         report, n = request.report, len(logits)
         of_prompt = min(n, max(0, request.prompt_len - first - 1))
         quiet = replace(report, return_entropy=False)  # told of the output only
@@ -263,17 +292,44 @@ class EngineCore:
         if not requests:
             return
         at = [row for _, row in requests]
-        # A gather would wait for the GPU, which is still at it: all else is queued behind it.
-        rows = logits if at == list(range(len(logits))) else logits[at]
-        results = self.sampler(rows, [request for request, _ in requests], masks)
-        for (request, _), sampled in zip(requests, results, strict=True):
+        alone = at == list(range(len(logits)))
+        rows = logits if alone else logits[send(at, logits.device)]
+        some = [request for request, _ in requests]
+        draw = self.sampler.ask(rows, some, masks)
+        self._take_off(some, draw.tokens)
+        results = draw.read()
+        self._drawn = {}
+        for request, sampled in zip(some, results, strict=True):
             if isinstance(sampled, Exception):  # its KV may be as broken as its logits
                 self._fail(request, sampled, keep=False)
                 continue
+            self._drawn[request] = sampled.token
             try:
                 self._accept(request, sampled)
             except Exception as error:
                 self._fail(request, error)
+
+    def _take_off(self, requests: list[Request], tokens: torch.Tensor) -> None:
+        """Start the next step if it is clear what it will be: all that run have just been given
+        a token, and no one is let in. ``tokens`` [requests] are on the device."""
+        if not self.runner.flies or not self.scheduler.settled:
+            return
+        if len(requests) != len(self.scheduler.running) or any(r.lora for r in requests):
+            return
+        on = [i for i, request in enumerate(requests) if request.budget > 1]
+        if not on:
+            return
+        some = [requests[i] for i in on]
+        try:
+            for request in some:
+                self.memory.grow(request, 1)
+            logits = self.runner.fly(
+                some, tokens if len(on) == len(requests) else tokens[send(on, tokens.device)]
+            )
+        except (MemoryError, torch.OutOfMemoryError):  # the next step sees to it
+            return
+        if logits is not None:
+            self._flight = Flight(some, logits)
 
     def _accept(self, request: Request, sampled: Sampled) -> None:
         """Take a sampled token, and what it forces behind it."""
@@ -378,6 +434,7 @@ class EngineCore:
         if not self.idle:
             n = len(self.requests())
             raise EngineError(f"{what}: {n} requests are in progress; wait for them or abort()")
+        self._flight = None
 
     # -- inspection ------------------------------------------------------------------------
 

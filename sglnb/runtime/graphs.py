@@ -8,10 +8,12 @@ results nobody reads.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from .attention import AttentionBackend, Row
@@ -19,6 +21,7 @@ from .attention.cascade import Group, find_groups
 from .kv_cache import KVCache
 from .models import Batch, Model
 from .progress import Progress
+from .transfer import send
 
 
 @dataclass(slots=True)
@@ -56,48 +59,105 @@ class DecodeGraphs:
         self._page_size, self._most, self._progress = page_size, most, progress
         self._graphs: dict[tuple[int, bool], Captured] = {}
         self._memory: Any = None
+        self._sent = torch.cuda.Event()
+        self.refused = ""
+        """Why this model's steps cannot be recorded; empty: they can."""
         self._stream = _recording_stream(model.device)
 
-    def run(self, ids: list[int], positions: list[int], rows: list[Row]) -> torch.Tensor | None:
+    def run(
+        self, ids: list[int] | torch.Tensor, positions: list[int], rows: list[Row]
+    ) -> torch.Tensor | None:
         """Logits [rows, vocab_size] of rows with one new token each, good until the next call;
-        None when there are too many of them."""
-        if len(rows) > self._most or sum(positions) + len(rows) > self._attention.capacity:
+        None when there are too many of them, or the model cannot be recorded.
+
+        Args:
+            ids: of the tokens; a tensor is on the device.
+            positions: of the tokens.
+            rows: where their keys and values lie.
+        """
+        if self.refused or len(rows) > self._most:
+            return None
+        if sum(positions) + len(rows) > self._attention.capacity:
             return None
         order, groups, filled = fill(rows, self._kv.spare, self._page_size, self._attention.least)
-        size = len(filled)
+        straight = order == list(range(len(rows)))
+        size, device = len(filled), self._model.device
         inputs = torch.zeros(2, size, dtype=torch.int64, pin_memory=True)
-        inputs.numpy()[:, : len(rows)] = [[ids[i] for i in order], [positions[i] for i in order]]
+        inputs.numpy()[1, : len(rows)] = [positions[i] for i in order]
+        if not isinstance(ids, torch.Tensor):
+            inputs.numpy()[0, : len(rows)] = [ids[i] for i in order]
+        elif not straight:
+            ids = ids[send(order, device)]
         captured = self._graphs.get((size, bool(groups)))
         if captured is None:
-            captured = self._capture(inputs, filled, groups)
+            captured = self._capture(inputs, ids, filled, groups)
+            if captured is None:
+                return None
             self._graphs[size, bool(groups)] = captured
         else:
-            captured.inputs.copy_(inputs, non_blocking=True)
+            self._fill(captured.inputs, inputs, ids)
+            self._sent.synchronize()  # the tables are written here before they are sent again
             self._attention.refill(captured.batch.plan, filled, groups)
+            self._sent.record()
         captured.graph.replay()
-        if order == sorted(order):
+        if straight:
             return captured.logits[: len(rows)]
-        back = torch.tensor(order).argsort()
-        return captured.logits[back.pin_memory().to(captured.logits.device, non_blocking=True)]
+        back = np.argsort(order)
+        return captured.logits[send(back, device)]
 
-    def _capture(self, inputs: torch.Tensor, rows: list[Row], groups: list[Group]) -> Captured:
+    @staticmethod
+    def _fill(there: torch.Tensor, here: torch.Tensor, ids: list[int] | torch.Tensor) -> None:
+        """Bring ids and positions to where a graph reads them."""
+        there.copy_(here, non_blocking=True)
+        if isinstance(ids, torch.Tensor):
+            there[0, : len(ids)] = ids
+
+    def _capture(
+        self,
+        inputs: torch.Tensor,
+        ids: list[int] | torch.Tensor,
+        rows: list[Row],
+        groups: list[Group],
+    ) -> Captured | None:
         device = self._model.device
         with self._progress.task(f"recording the decode step for {len(rows)} rows"):
-            here = inputs.to(device)
+            here = torch.empty_like(inputs, device=device)
+            self._fill(here, inputs, ids)
             plan = self._attention.fixed_plan(len(rows), bool(groups))
             self._attention.refill(plan, rows, groups)
-            batch = Batch(here[0], here[1], plan, torch.arange(len(rows), device=device))
+            batch = Batch(here[0], here[1], plan, None)
             self._stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(self._stream):  # all that happens once happens here
-                self._model.forward(batch, self._kv, self._attention)
+                plain = self._model.forward(batch, self._kv, self._attention)
             torch.cuda.current_stream(device).wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             # The notebook's own threads may use the GPU meanwhile: only this one is watched.
             how = {"stream": self._stream, "capture_error_mode": "thread_local"}
-            with torch.cuda.graph(graph, pool=self._memory, **how):
-                logits = self._model.forward(batch, self._kv, self._attention)
+            try:
+                with torch.cuda.graph(graph, pool=self._memory, **how):
+                    logits = self._model.forward(batch, self._kv, self._attention)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # it asks the GPU for something and waits for the answer
+                return self._refuse(str(error).splitlines()[0])
+            graph.replay()
+            if not _alike(logits, plain):
+                return self._refuse("the recorded step computes something else")
             self._memory = graph.pool()
         return Captured(here, batch, logits, graph)
+
+    def _refuse(self, why: str) -> None:
+        self.refused = why
+        warnings.warn(
+            f"this model's decode steps cannot be recorded as CUDA graphs and run without: {why}",
+            stacklevel=1,
+        )
+
+
+def _alike(some: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether two passes over the same tokens gave the same, but for rounding."""
+    close = (some - others).abs() <= 0.05 * others.abs().amax(-1, keepdim=True)
+    return bool((close | others.isnan()).all())
 
 
 @cache

@@ -28,9 +28,14 @@ class Noise:
     """
 
     def __init__(self, vocab_size: int, device: torch.device):
-        self._table = torch.from_numpy(_hash(np.arange(1, vocab_size + 1, dtype=np.uint64)))
-        self._table = self._table.to(device)
+        table = torch.from_numpy(_hash(np.arange(1, vocab_size + 1, dtype=np.uint64)))
+        self.table = table.to(device)
+        """[vocab_size] int64, the hash of each id."""
         self._block = _BLOCK if device.type == "cpu" else _BLOCK_DEVICE
+
+    def keys(self, places: list[tuple[int, int]]) -> np.ndarray:
+        """[places, 2] int64: multiplier and offset of each (seed, position)."""
+        return np.array([_keys(*place) for place in places], dtype=np.int64)
 
     def race(
         self, weights: torch.Tensor, places: list[tuple[int, int]], ids: torch.Tensor | None = None
@@ -45,12 +50,12 @@ class Noise:
         Returns:
             [rows] column numbers.
         """
-        keys = torch.tensor([_keys(*place) for place in places], device=weights.device)
+        keys = torch.from_numpy(self.keys(places)).to(weights.device)
         rows = max(1, self._block // weights.shape[1])
         out = []
         for at in range(0, len(places), rows):
             part = slice(at, at + rows)
-            table = self._table if ids is None else self._table[ids[part]]
+            table = self.table if ids is None else self.table[ids[part]]
             scores = _exponential(_mix(table, keys[part])).reciprocal_().mul_(weights[part])
             out.append(scores.argmax(-1))
         return torch.cat(out)

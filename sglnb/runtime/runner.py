@@ -14,7 +14,9 @@ from .image_features import ImageFeatures
 from .lora_batch import group
 from .models import Batch, Model
 from .progress import Progress
+from .request import Request
 from .scheduler import Work
+from .transfer import send
 
 
 class Logits(NamedTuple):
@@ -101,18 +103,30 @@ class ModelRunner:
         if self._records and len(ids) == len(rows) and not adapted:
             logits = self._recorded().run(ids, positions, rows)
             if logits is not None:
-                return logits if len(wanted) == len(rows) else logits[wanted]
+                return logits if len(wanted) == len(rows) else logits[send(wanted, device)]
         batch = Batch(
-            torch.tensor(ids, device=device),
-            torch.tensor(positions, device=device),
+            send(ids, device),
+            send(positions, device),
             self.attention.plan(rows),
-            torch.tensor(wanted, dtype=torch.long, device=device),
+            send(wanted, device, torch.long),
         )
         if self.features is not None:
             batch = self.features.attach(batch, work)
         if adapted:
             batch = batch._replace(adapters=group(work, device))
         return self.model.forward(batch, self.kv, self.attention)
+
+    @property
+    def flies(self) -> bool:
+        """Whether :meth:`fly` may be asked."""
+        return self._records and not (self.graphs and self.graphs.refused)
+
+    def fly(self, requests: list[Request], tokens: torch.Tensor) -> torch.Tensor | None:
+        """Logits [requests, vocab_size] behind one more token of each request: ``tokens``
+        [requests] on the device, which get the next slots of their tables. They are good until
+        the next pass. None: this step cannot be recorded."""
+        rows = [Row(r.computed, 1, r.table.slots, r.table.runs) for r in requests]
+        return self._recorded().run(tokens, [row.start for row in rows], rows)
 
     def _recorded(self) -> DecodeGraphs:
         if self.graphs is None:
@@ -175,7 +189,7 @@ class ModelRunner:
             "device": str(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.attention.name,
-            "cuda_graphs": self._records,
+            "cuda_graphs": self.flies,
             "kv_bytes_per_token": self.model.kv_bytes_per_token,
             "weights_bytes": self.model.weights_bytes,
         }

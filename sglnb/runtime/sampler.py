@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -10,15 +11,22 @@ import torch
 from sglnb.kernels.bitmask import apply_bitmask
 
 from ..errors import EngineError
-from .filters import Filters, draw
+from .draw import DrawByKernel, DrawByTorch, Drawn
 from .logit_reader import LogitReader
 from .noise import Noise
 from .penalties import adjust
 from .request import Request
 from .scores import TokenScore
+from .transfer import Fetch, send
 
 TOP = 5
 """Alternatives recorded for each observed token."""
+
+NOTHING_LEFT = (
+    "nothing is left to draw from: mask, bias or custom_logit_processor forbid every token or "
+    "gave NaN"
+)
+BROKEN = "the model's logits are NaN or infinite; look at its weights and dtype"
 
 
 class Sampled(NamedTuple):
@@ -42,12 +50,15 @@ class Sampler:
     Args:
         vocab_size: width of the logits.
         text_ids: ids that are tokens of the tokenizer; the logits past them are padding.
+        device: of the logits. On CUDA one kernel draws (:mod:`sglnb.kernels.sample`).
     """
 
     def __init__(self, vocab_size: int, text_ids: int, device: torch.device):
         self.vocab_size, self.device = vocab_size, device
         self._padding = text_ids if text_ids < vocab_size else None
-        self._noise = Noise(vocab_size, device)
+        noise = Noise(vocab_size, device)
+        has_kernel = device.type == "cuda" and find_spec("triton") is not None
+        self._draw = DrawByKernel(noise) if has_kernel else DrawByTorch(noise)
 
     def hide_padding(self, logits: torch.Tensor) -> None:
         """Take ids that are no tokens out of the distribution, in place."""
@@ -68,43 +79,58 @@ class Sampler:
         Returns:
             For each row what was drawn, or the error that its request fails with.
         """
+        return self.ask(logits, requests, masks).read()
+
+    def ask(
+        self, logits: torch.Tensor, requests: list[Request], masks: list[np.ndarray | None]
+    ) -> Draw:
+        """The same, without waiting for it: the logits may be written to by what the device is
+        asked for later."""
         reader = LogitReader(
             logits,
             [r.report for r in requests],
             [_alternatives(r) for r in requests],
             [i for i, r in enumerate(requests) if r.run],
         )
-        failed: dict[int, Exception] = {}
-        mass: dict[int, float] = {}
-        masked = [i for i, mask in enumerate(masks) if mask is not None]
-        if masked or any(request.params.adjusts for request in requests):
-            logits = logits.clone()  # the reader keeps the model's own
-        if masked:
-            bits = torch.from_numpy(np.stack([masks[i] for i in masked])).to(self.device)
-            if len(masked) == len(masks):
-                apply_bitmask(logits, bits)
-            else:
-                logits[masked] = apply_bitmask(logits[masked], bits)
-            left = torch.logsumexp(logits[masked], -1) - reader.norm[masked, 0]
-            mass = dict(zip(masked, left.exp().tolist(), strict=True))
-        adjust(logits, requests)
-        self._process(logits, requests, failed)
-        self._guard(logits, reader.norm, failed)
-        tokens = self._draw(logits, requests, failed)
-        allowed = None if reader.top_ids is None else logits.gather(1, reader.top_ids).isfinite()
-        allowed = [[]] * len(requests) if allowed is None else allowed.tolist()
-        out: list[Sampled | Exception] = []
-        scores = reader.scores(tokens)
-        for i, (token, score) in enumerate(zip(tokens.tolist(), scores, strict=True)):
-            top = [(at, lp, ok) for (lp, at), ok in zip(score.top, allowed[i], strict=False)]
-            asked = score._replace(top=score.top[: requests[i].report.top_logprobs_num])
-            out.append(failed.get(i) or Sampled(token, asked, top, mass.get(i), score.entropy))
-        return out
+        bits, masked = self._bits(masks), [mask is not None for mask in masks]
+        if any(request.params.adjusts for request in requests):
+            return self._ask_adjusted(logits, bits, masked, requests, reader)
+        drawn = self._draw(logits, bits, requests, reader)
+        allowed = None if reader.top_ids is None else _allowed(bits, reader.top_ids)
+        return Draw(requests, masked, reader, drawn, ~drawn.masses.isnan(), allowed)
 
-    def _process(
-        self, logits: torch.Tensor, requests: list[Request], failed: dict[int, Exception]
-    ) -> None:
-        """The users' own processors. What is forbidden stays so."""
+    def _ask_adjusted(
+        self,
+        logits: torch.Tensor,
+        bits: torch.Tensor | None,
+        masked: list[bool],
+        requests: list[Request],
+        reader: LogitReader,
+    ) -> Draw:
+        """The same where penalties, biases or users' processors change the logits first."""
+        changed = logits.clone()  # the reader keeps the model's own
+        norm, ids = reader.norm[:, 0], reader.top_ids
+        masses = norm
+        if bits is not None:
+            apply_bitmask(changed, bits)
+            masses = (torch.logsumexp(changed, -1) - norm).exp()
+        adjust(changed, requests)
+        failed = self._process(changed, requests)
+        drawn = self._draw(changed, None, requests, LogitReader(changed, [], []))
+        drawn = drawn._replace(masses=masses, logprobs=None)
+        allowed = None if ids is None else changed.gather(1, ids).isfinite()
+        return Draw(requests, masked, reader, drawn, norm.isfinite(), allowed, failed)
+
+    def _bits(self, masks: list[np.ndarray | None]) -> torch.Tensor | None:
+        """[rows, ceil(vocab_size / 32)] int32 on the device; None: all may come everywhere."""
+        if all(mask is None for mask in masks):
+            return None
+        every = np.full(-(-self.vocab_size // 32), -1, dtype=np.int32)
+        return send(np.stack([every if mask is None else mask for mask in masks]), self.device)
+
+    def _process(self, logits: torch.Tensor, requests: list[Request]) -> dict[int, Exception]:
+        """The users' own processors. What is forbidden stays so. Returns what they raised."""
+        failed: dict[int, Exception] = {}
         for i, request in enumerate(requests):
             processor = request.params.custom_logit_processor
             if processor is None:
@@ -116,56 +142,50 @@ class Sampler:
             except Exception as error:  # recorded: that request's alone
                 failed[i] = error
             logits[i : i + 1].masked_fill_(before == float("-inf"), float("-inf"))
+        return failed
 
-    def _guard(
-        self, logits: torch.Tensor, norm: torch.Tensor, failed: dict[int, Exception]
-    ) -> None:
-        """Rows without a distribution fail; they get a harmless one, so that the others go on."""
-        sound = norm[:, 0].isfinite()
-        ok = (sound & logits.amax(-1).isfinite()).tolist()
-        if all(ok):
-            return
-        for i, fine in enumerate(ok):
-            if not fine:
-                error = (
-                    "nothing is left to draw from: mask, bias or custom_logit_processor forbid "
-                    "every token or gave NaN"
-                    if sound[i]
-                    else "the model's logits are NaN or infinite; look at its weights and dtype"
-                )
-                failed.setdefault(i, EngineError(error))
-                logits[i] = 0.0
 
-    def _draw(
-        self, logits: torch.Tensor, requests: list[Request], failed: dict[int, Exception]
-    ) -> torch.Tensor:
-        tokens = torch.zeros(len(requests), dtype=torch.long, device=self.device)
-        greedy = [i for i, r in enumerate(requests) if r.params.greedy]
-        if greedy:
-            tokens[greedy] = logits[greedy].argmax(-1)
-        free = [i for i, r in enumerate(requests) if not r.params.greedy and i not in failed]
-        plain = [i for i in free if not requests[i].params.filters]
-        filtered = [i for i in free if requests[i].params.filters]
-        for rows in (plain, filtered):
-            if not rows:
-                continue
-            params = [requests[i].params for i in rows]
-            places = [(requests[i].seed, len(requests[i].ids)) for i in rows]
-            heat = torch.tensor([p.temperature for p in params], device=self.device)
-            probs = torch.softmax(logits[rows] / heat[:, None], -1)
-            if rows is plain:
-                tokens[rows] = self._noise.race(probs, places)
-            else:
-                tokens[rows] = draw(probs, self._filters(params), self._noise, places)
-        return tokens
+class Draw:
+    """Tokens that are being drawn."""
 
-    def _filters(self, params: list) -> Filters:
-        top_k = [p.top_k if p.top_k > 0 else self.vocab_size for p in params]
-        return Filters(
-            torch.tensor(top_k, device=self.device),
-            torch.tensor([p.top_p for p in params], dtype=torch.float64, device=self.device),
-            torch.tensor([p.min_p for p in params], dtype=torch.float32, device=self.device),
-        )
+    def __init__(
+        self,
+        requests: list[Request],
+        masked: list[bool],
+        reader: LogitReader,
+        drawn: Drawn,
+        sound: torch.Tensor,
+        allowed: torch.Tensor | None,
+        failed: dict[int, Exception] | None = None,
+    ):
+        self._requests, self._masked, self._failed = requests, masked, failed or {}
+        self.tokens = drawn.tokens.clamp(min=0)
+        """[rows] int64 on the device."""
+        self._asked = reader.ask(self.tokens, drawn.logprobs)
+        self._fetch = Fetch(drawn.tokens, drawn.masses, sound, allowed)
+
+    def read(self) -> list[Sampled | Exception]:
+        """Wait for them."""
+        tokens, masses, sound, allowed = self._fetch.wait()
+        tokens, masses = tokens.tolist(), masses.tolist()
+        allowed = [[]] * len(tokens) if allowed is None else allowed.tolist()
+        out: list[Sampled | Exception] = []
+        for i, score in enumerate(self._asked.read()):
+            error = self._failed.get(i)
+            if error is None and tokens[i] < 0:
+                error = EngineError(NOTHING_LEFT if sound[i] else BROKEN)
+            top = [(at, lp, ok) for (lp, at), ok in zip(score.top, allowed[i], strict=False)]
+            asked = score._replace(top=score.top[: self._requests[i].report.top_logprobs_num])
+            mass = masses[i] if self._masked[i] else None
+            out.append(error or Sampled(tokens[i], asked, top, mass, score.entropy))
+        return out
+
+
+def _allowed(bits: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:
+    """Which of ``ids`` [rows, n] the mask lets come."""
+    if bits is None:
+        return torch.ones_like(ids, dtype=torch.bool)
+    return (bits.gather(1, ids >> 5) >> (ids & 31)) & 1 != 0
 
 
 def _alternatives(request: Request) -> int:

@@ -105,6 +105,11 @@ class Scheduler:
             self.running.remove(request)
             self.memory.release(request, keep)
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is clear that the next step admits no one."""
+        return not self.waiting or self._hopeless()
+
     def next_step(self) -> Step:
         """Decide the next step and take the slots it needs."""
         step = Step([], [], [], [])

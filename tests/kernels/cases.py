@@ -21,6 +21,7 @@ from sglnb.kernels.rmsnorm import add_rmsnorm, rmsnorm, rmsnorm_reference
 from sglnb.kernels.rotary_write import rotary_write, rotary_write_reference
 from sglnb.kernels.sample import SampleParams, SampleRoom, sample, sample_reference
 from sglnb.kernels.silu_mul import silu_mul, silu_mul_reference
+from sglnb.kernels.small_linear import MOST_ROWS, small_linear, small_linear_reference
 
 # Relative error of a result: rounding of the output and, in half precision, of the weights.
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 8e-3}
@@ -258,6 +259,37 @@ def check_silu(rng: random.Random, limits: Limits) -> None:
     x = (torch.randn(n, 2 * inner + 8) * 4).to(limits.device, limits.dtype)[:, : 2 * inner]
     out = nans(n, inner, like=x)
     assert distance(silu_mul(x, out), silu_mul_reference(x)) < TOLERANCE[limits.dtype]
+
+
+def check_small_linear(rng: random.Random, limits: Limits) -> None:
+    """One row or a few, and each of the steps around the product, against float32."""
+    torch.manual_seed(rng.randrange(2**31))
+    device, dtype = limits.device, limits.dtype
+    rows = rng.choice([1, 1, rng.randint(2, MOST_ROWS)])
+    n, k = rng.choice([1, 60, 896, 1152]), rng.choice([16, 80, 896, 2056])
+    if limits.rows < 10:  # the interpreter
+        n, k = rng.choice([1, 20]), rng.choice([16, 80])
+    mode = rng.choice(["plain", "bias", "silu", "residual", "wide"])
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape).to(device, dtype)
+
+    x = draw(rows, k + 8)[:, :k]
+    weight = draw(2 * n if mode == "silu" else n, k) * k**-0.5
+    bias = draw(n) if mode == "bias" else None
+    norm = (draw(k), 1e-5) if rng.random() < 0.5 else None
+    residual = draw(rows, n) if mode == "residual" else None
+    out = nans(rows, n, like=x, dtype=torch.float32) if mode == "wide" else None
+    wide = [None if t is None else t.float() for t in (x, weight, bias, residual)]
+    want = small_linear_reference(
+        *wide[:3],
+        norm=None if norm is None else (norm[0].float(), norm[1]),
+        silu=mode == "silu",
+        residual=wide[3],
+    )
+    got = small_linear(x, weight, bias, norm=norm, silu=mode == "silu", residual=residual, out=out)
+    assert residual is None or got is residual
+    assert distance(got, want) < 1.5 * TOLERANCE[dtype], (rows, n, k, mode, norm is not None)
 
 
 def sample_case(rng: random.Random, device: torch.device, rows: int, vocab: int):

@@ -42,7 +42,9 @@ SHAPES = [
 ]
 WINDOWED = {0, 8}
 """Shapes that are tried with windows and soft caps, which are variants to compile."""
-KINDS = ["extend", "decode", "cascade", "merge", "rotary", "rmsnorm", "silu", "sample"]
+KINDS = [
+    "extend", "decode", "cascade", "merge", "rotary", "rmsnorm", "silu", "sample", "small_linear",
+]  # fmt: skip
 
 
 def run(job: tuple[int, list[int]]) -> list[str]:

@@ -88,7 +88,7 @@ def test_draws_equal_the_engines(rng):
     rows, vocab = rng.randint(1, 5), rng.choice([40, 3000])
     logits, bits, params, _ = cases.sample_case(rng, CPU, rows, vocab)
     places = [(rng.randrange(2**40), rng.randrange(10**5)) for _ in range(rows)]
-    table = noise.Noise(vocab, CPU)._table
+    table = noise.Noise(vocab, CPU).table
     params = params._replace(keys=torch.tensor([noise._keys(*place) for place in places]))
     got = sample(logits, bits, params, table).tokens
     if bits is not None:

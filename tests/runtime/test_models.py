@@ -200,19 +200,19 @@ def test_padded_logits_are_never_sampled(tmp_path, model_dir):
         assert engine.generate("Hello", bound)["text"].isalpha()
 
 
-def test_the_fused_decoder_is_the_plain_one(engine):
+@pytest.mark.parametrize("small", [False, True], ids=["fused", "few rows"])
+def test_the_fused_decoder_is_the_plain_one(monkeypatch, small):
     """With the kernels' references: the same text, and logits as near as rounding lets them be."""
-    model = engine._core.runner.model
+    monkeypatch.setattr("sglnb.runtime.models.linear.packable", lambda dtype: False)
     prompts = ["The old man walked to the", "2, 4, 6, 8,", "Once upon a time"]
     params = {"temperature": 0, "max_new_tokens": 16}
     found = []
-    for fused in (False, True):
-        engine.cache.flush()
-        model._fused = fused
-        try:
+    with Engine(kv_tokens=1000) as engine:
+        model = engine._core.runner.model
+        for fused in (False, True):
+            engine.cache.flush()
+            model._fused, model._small = fused, fused and small
             found.append(engine.generate(prompts, params, return_logprob=True))
-        finally:
-            model._fused = False
     for plain, fused in zip(*found, strict=True):
         assert plain["output_ids"] == fused["output_ids"]
         scores = [

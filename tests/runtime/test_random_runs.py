@@ -10,6 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from sglnb.errors import RequestAborted
 from sglnb.runtime import Engine, scheduler
+from sglnb.runtime.attention import Row
+from sglnb.runtime.models import Batch
+from sglnb.runtime.runner import ModelRunner
 
 HEADS = [
     "In the beginning there was a word, and ",
@@ -34,6 +37,20 @@ def tiny(tmp_path_factory, model_dir):
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(model_dir).save_pretrained(folder)
     return str(folder)
+
+
+class FlyingRunner(ModelRunner):
+    """Takes decode steps ahead as on a GPU, but without a recorded graph."""
+
+    flies = True
+    flights = 0
+
+    def fly(self, requests, tokens):
+        FlyingRunner.flights += 1
+        rows = [Row(r.computed, 1, r.table.slots, r.table.runs) for r in requests]
+        positions = torch.tensor([row.start for row in rows])
+        batch = Batch(tokens, positions, self.attention.plan(rows), torch.arange(len(rows)))
+        return self.model.forward(batch, self.kv, self.attention)
 
 
 def random_request(rng: random.Random, words: int, earlier: list[str]) -> tuple[str, dict]:
@@ -66,7 +83,14 @@ def random_request(rng: random.Random, words: int, earlier: list[str]) -> tuple[
 
 
 def soak(
-    tiny: str, requests: int, seed: int, *, crowd: int = 12, words: int = 20, **options
+    tiny: str,
+    requests: int,
+    seed: int,
+    *,
+    crowd: int = 12,
+    words: int = 20,
+    ahead: bool = False,
+    **options,
 ) -> None:
     """Up to ``crowd`` requests at once, with priorities, some aborted; books checked after each
     step, and every answer compared with the one given alone and with an empty cache."""
@@ -76,6 +100,8 @@ def soak(
         Engine(tiny, kv_tokens=2000) as alone,
     ):
         core, step = crowded._core, crowded._core.step
+        if ahead:
+            core.runner.__class__ = FlyingRunner
         core.step = lambda: (step(), core.check())
         asked = lost = 0
         earlier: list[str] = []
@@ -116,12 +142,16 @@ def soak(
         {"kv_tokens": 100},
         {"kv_tokens": 160, "page_size": 16, "eviction": "cost"},
         {"kv_tokens": 100, "eviction": "lfu", "policy": "fcfs"},
+        {"kv_tokens": 100, "ahead": True},
+        {"kv_tokens": 192, "page_size": 16, "ahead": True},
     ],
     ids=str,
 )
 def test_random_runs(tiny, monkeypatch, options):
+    before = FlyingRunner.flights
     monkeypatch.setattr(scheduler, "RESERVE", 2)
     soak(tiny, requests=100, seed=1, max_running=8, **options)
+    assert FlyingRunner.flights > before + 100 or "ahead" not in options
 
 
 @pytest.mark.soak
@@ -130,6 +160,7 @@ def test_random_runs(tiny, monkeypatch, options):
     "options",
     [
         {},
+        {"ahead": True},
         {"policy": "dfs-weight", "eviction": "lfu"},
         {"policy": "fcfs", "eviction": "cost", "page_size": 16},
         {"policy": "lof", "eviction": "priority"},

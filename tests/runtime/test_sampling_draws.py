@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sglnb.runtime.draw import DrawByKernel
 from sglnb.runtime.filters import Filters, draw
 from sglnb.runtime.noise import Noise, _exponential, _keys, _mix
+from sglnb.runtime.report import Report
 from sglnb.runtime.request import Request
 from sglnb.runtime.sampler import Sampler
 from sglnb.runtime.sampling_params import SamplingParams
@@ -80,7 +82,7 @@ def test_neighbouring_positions_and_seeds_are_independent():
 
 def test_noise_is_exponential_and_the_same_everywhere():
     table = Noise(50_000, CPU)
-    noise = _exponential(_mix(table._table, torch.tensor([_keys(3, 4)])))[0]
+    noise = _exponential(_mix(table.table, torch.tensor([_keys(3, 4)])))[0]
     assert noise.mean().item() == pytest.approx(1, abs=0.02)
     assert (noise > 3).double().mean().item() == pytest.approx(np.exp(-3), abs=0.003)
     assert noise.min() > 0
@@ -176,8 +178,40 @@ def test_the_same_seed_draws_the_same_token_when_the_mask_lets_it():
         assert sampler(logits.clone(), [request({"seed": seed})], [words])[0].token == free.token
 
 
-def test_broken_rows_fail_alone():
-    sampler = Sampler(16, 16, CPU)
+def by_kernel(vocab):
+    """The sampler of a GPU; here the kernel's reference draws."""
+    sampler = Sampler(vocab, vocab, CPU)
+    sampler._draw = DrawByKernel(Noise(vocab, CPU))
+    return sampler
+
+
+@settings(max_examples=40, deadline=None)
+@given(asked=st.lists(PARAMS, min_size=1, max_size=9), data=st.data())
+def test_a_kernel_draws_the_same(asked, data):
+    vocab = 1500
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    logits = torch.randn(len(asked), vocab, generator=generator) * 3
+    masks = []
+    for _ in asked:
+        words = torch.randint(-(2**31), 2**31, (-(-vocab // 32),), generator=generator)
+        words[-1] &= (1 << vocab % 32) - 1
+        masks.append(data.draw(st.sampled_from([None, words.to(torch.int32).numpy()])))
+    rows = [request(p) for p in asked]
+    for one in rows:
+        one.report, one.run = Report(return_logprob=True, top_logprobs_num=4), "a run"
+    samplers = Sampler(vocab, vocab, CPU), by_kernel(vocab)
+    found = [sampler(logits.clone(), rows, masks) for sampler in samplers]
+    for one, other in zip(*found, strict=True):
+        assert one.token == other.token
+        assert one.top == other.top
+        assert one.score.logprob == pytest.approx(other.score.logprob, abs=1e-5)
+        assert (one.mass is None) == (other.mass is None)
+        assert one.mass is None or one.mass == pytest.approx(other.mass, rel=1e-4)
+
+
+@pytest.mark.parametrize("make", [lambda vocab: Sampler(vocab, vocab, CPU), by_kernel])
+def test_broken_rows_fail_alone(make):
+    sampler = make(16)
     logits = torch.zeros(5, 16)
     logits[0, 3] = float("nan")
     logits[1] = float("-inf")

@@ -19,6 +19,7 @@ import torch
 
 from ..kv_cache import KVCache
 from ..progress import Progress
+from ..transfer import send
 from .base import RecordableAttention, Row, Scoring
 from .cascade import Group, find_groups
 from .tables import TableBuilder, Tables, clip
@@ -180,7 +181,8 @@ class FlashInferAttention(RecordableAttention):
             starts = [0]
             for count in counts:
                 starts.append(starts[-1] + count)
-            members = self._tables.send([t for i in inside for t in range(*starts[i : i + 2])])
+            at = [t for i in inside for t in range(*starts[i : i + 2])]
+            members = send(at, self.device, torch.int64)
         return Reads(own, self._tables.build(heads, sizes), members)
 
     # -- kernels ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..transfer import send
 from .base import Row
 
 Runs = Sequence[tuple[int, int]]
@@ -86,12 +87,7 @@ class TableBuilder:
         new: list[int] = []
         for row in rows:
             new += row.slots[row.start : row.start + row.count]
-        return self.send(new)
-
-    def send(self, numbers: Sequence[int]) -> torch.Tensor:
-        """``numbers`` as int64 on the device."""
-        here = torch.tensor(numbers, dtype=torch.int64)
-        return (here.pin_memory() if self._pin else here).to(self.device, non_blocking=True)
+        return send(new, self.device, torch.int64)
 
     def _count(self, n: int) -> torch.Tensor:
         """0..n-1, kept from step to step."""

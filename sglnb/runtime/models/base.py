@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     """[N] position of each token in its own text, or [3, N] (time, row, column)."""
     plan: Any
     """The attention backend's plan of these rows."""
-    wanted: torch.Tensor
-    """[M] which tokens' logits are wanted."""
+    wanted: torch.Tensor | None
+    """[M] which tokens' logits are wanted; None: all."""
     features: Sequence[tuple[slice, torch.Tensor]] = ()
     """Tokens that are part of an image, with their embeddings [n, hidden size]."""
     adapters: Sequence[tuple[Rows, Adapter]] = ()

@@ -30,6 +30,7 @@ class TransformersModel(Model):
     """
 
     kind = "transformers"
+    capturable = True  # tried; most architectures read nothing back while they decode
 
     def __init__(self, hf: Any):
         config = hf.config.get_text_config()
@@ -51,7 +52,7 @@ class TransformersModel(Model):
                 self._hf,
                 _Serve(self._layers, batch.plan, kv, attention),
                 **self._inputs(batch),
-                logits_to_keep=batch.wanted,
+                logits_to_keep=0 if batch.wanted is None else batch.wanted,
             )
         return out.logits[0].float()
 

@@ -17,12 +17,16 @@ import torch.nn.functional as F
 from sglnb.kernels.rmsnorm import add_rmsnorm, rmsnorm
 from sglnb.kernels.rotary_write import rotary_write
 from sglnb.kernels.silu_mul import silu_mul
+from sglnb.kernels.small_linear import small_linear
 
 from ..attention import AttentionBackend, Scoring
 from ..kv_cache import KVCache
 from ..lora_batch import Target, add_lora
 from .base import Batch, Model, context_limit
 from .linear import Linear
+
+SMALL = 8
+"""Tokens of a pass in which products are bound by their weights' bytes alone."""
 
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """``config.model_type`` values this decoder computes."""
@@ -80,8 +84,13 @@ class LlamaModel(Model):
         for i, layer in enumerate(hf.model.layers):
             self._layers.append(_take_layer(layer, linear))
             hf.model.layers[i] = torch.nn.Identity()
+        plain = all(type(linear) is Linear for linear in self.linears())
+        gated = all(layer.gate_up.bias is None for layer in self._layers)
+        self._small = self._fused and plain and gated and self.dtype != torch.float32
 
     def forward(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
+        if self._small and len(batch.ids) <= SMALL and not batch.adapters:
+            return self._forward_small(batch, kv, attention)
         if self._fused:
             h = self._layers_fused(batch, kv, attention)
         else:
@@ -89,6 +98,27 @@ class LlamaModel(Model):
         if not len(h):
             return h.new_empty(0, self.vocab_size, dtype=torch.float32)
         return self._head(h).float()
+
+    def _forward_small(
+        self, batch: Batch, kv: KVCache, attention: AttentionBackend
+    ) -> torch.Tensor:
+        """A pass over a few tokens, where the time goes to reading weights: products with the
+        steps around them in one kernel."""
+        x = F.embedding(batch.ids, self._embed)  # the residual stream, added to in place
+        for i, layer in enumerate(self._layers):
+            norm = layer.input_norm, self.eps
+            qkv = small_linear(x, layer.qkv.weight, layer.qkv.bias, norm=norm)
+            h = self._attend_fused(qkv, layer, i, batch, kv, attention)
+            small_linear(h, layer.out.weight, layer.out.bias, residual=x)
+            norm = layer.post_norm, self.eps
+            h = small_linear(x, layer.gate_up.weight, norm=norm, silu=True)
+            small_linear(h, layer.down.weight, layer.down.bias, residual=x)
+        x = _wanted(x, batch)
+        logits = x.new_empty(len(x), self.vocab_size, dtype=torch.float32)
+        if len(x):
+            norm = self._norm, self.eps
+            small_linear(x, self._head.weight, self._head.bias, norm=norm, out=logits)
+        return logits
 
     def _layers_fused(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
         """The last layer's normed output at the wanted tokens, with kernels that do several of
@@ -99,13 +129,7 @@ class LlamaModel(Model):
         for i, (layer, norm) in enumerate(zip(self._layers, norms, strict=True)):
             qkv = layer.qkv(h)
             add_lora(batch.adapters, (i, "qkv"), h, qkv)
-            q = qkv[:, : self.heads * self.head_dim].unflatten(1, (self.heads, self.head_dim))
-            heads = None if layer.q_norm is None else (layer.q_norm, layer.k_norm, self.eps)
-            pool = kv.k[i], kv.v[i]
-            slots = batch.plan.new_slots
-            rotary_write(qkv, self._cos, self._sin, batch.positions, slots, *pool, q, heads)
-            h = attention.attend(batch.plan, i, kv, q, None, None, self._scoring)
-            h = h.flatten(1)
+            h = self._attend_fused(qkv, layer, i, batch, kv, attention)
             out = layer.out(h)
             add_lora(batch.adapters, (i, "out"), h, out)
             h = add_rmsnorm(out, x, layer.post_norm, self.eps)
@@ -115,7 +139,15 @@ class LlamaModel(Model):
             down = layer.down(h)
             add_lora(batch.adapters, (i, "down"), h, down)
             h = add_rmsnorm(down, x, norm, self.eps)
-        return h[batch.wanted]
+        return _wanted(h, batch)
+
+    def _attend_fused(self, qkv, layer, i, batch, kv, attention) -> torch.Tensor:
+        """Rotation, the write to the pool, and attention: [n, query heads * head size]."""
+        q = qkv[:, : self.heads * self.head_dim].unflatten(1, (self.heads, self.head_dim))
+        heads = None if layer.q_norm is None else (layer.q_norm, layer.k_norm, self.eps)
+        pool, slots = (kv.k[i], kv.v[i]), batch.plan.new_slots
+        rotary_write(qkv, self._cos, self._sin, batch.positions, slots, *pool, q, heads)
+        return attention.attend(batch.plan, i, kv, q, None, None, self._scoring).flatten(1)
 
     def _layers_plain(self, batch: Batch, kv: KVCache, attention: AttentionBackend) -> torch.Tensor:
         """The same in torch's own operations."""
@@ -133,7 +165,7 @@ class LlamaModel(Model):
             h = self._silu(gate).mul_(up)
             x = layer.down.plus(h, x)
             add_lora(batch.adapters, (i, "down"), h, x)
-        return self.norm(x[batch.wanted])
+        return self.norm(_wanted(x, batch))
 
     def linears(self) -> Iterator[Linear]:
         """All products with weights."""
@@ -190,6 +222,11 @@ class LlamaModel(Model):
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return weight * wide.to(x.dtype)
+
+
+def _wanted(x: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The rows of ``x`` [N, ...] whose logits are wanted."""
+    return x if batch.wanted is None else x[batch.wanted]
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -48,6 +48,7 @@ class VisionModel(TransformersModel):
         mrope: whether positions are turned by three coordinates (M-RoPE).
     """
 
+    capturable = False
     sees = True
     mrope = False
 

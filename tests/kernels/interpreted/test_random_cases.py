@@ -73,6 +73,12 @@ def test_silu_mul(device, rng, heads):
     cases.check_silu(rng, limits(device, heads))
 
 
+@settings(few, max_examples=20)
+@given(rng=rngs, heads=heads)
+def test_small_linear(device, rng, heads):
+    cases.check_small_linear(rng, limits(device, heads))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("check", [cases.check_rotary, cases.check_rmsnorm, cases.check_silu])
 def test_half_precision_rounds_as_the_reference(device, check, dtype):
