@@ -115,6 +115,7 @@ export function makeConstraintPane(hooks) {
     if (constraint.requests[lights.rid]) looked = { rid: lights.rid, of: known.length };
     else if (looked?.of !== known.length) looked = null;
     const request = focusOf(constraint, looked?.rid ?? chosen);
+    for (const part of root.children) part.style.visibility = request ? "" : "hidden"; // its place stays
     if (!request) return "";
     setAttr(which, "hidden", known.length < 2);
     keyed(which, options, known, (each) => each.rid, (each) => make("option", { value: each.rid }),
