@@ -174,6 +174,8 @@ def test_the_dashboard_stops_what_another_cell_runs(seen):
     seen.notebook.output(BOARD).get_by_role("button", name="Stop").click()
     seen.notebook.wait(OTHER)
     assert seen.status(OTHER) == "stopped"
+    for cell in (RUN, OTHER):  # each view has a choice of its own
+        assert seen.view("tokens", cell).locator(".modes input:checked").count() == 1
 
 
 @pytest.mark.parametrize("view", VIEWS)
