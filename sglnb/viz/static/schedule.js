@@ -21,7 +21,6 @@ const SCHEDULE_HELP = "Each column is one forward pass of the engine and each co
   + "one that was sent back to make room. The line is how full the pool is and the dashed one the hit rate "
   + "so far: a wide batch of solid boxes over a high hit rate is what makes a run fast.";
 
-
 export function makeSchedulePane(hooks) {
   const id = uniqueName();
   const layer = makeSvg("g");
