@@ -71,7 +71,7 @@ def main() -> None:
     print("milliseconds of one thread; the sampler's include its log-probabilities and checks")
     print(f"{'':32}  rows  sampler     loop  multinomial   loop/sampler")
     for name, vocab in VOCABULARIES.items():
-        sampler = Sampler(vocab, vocab, torch.device("cpu"))
+        sampler = Sampler(vocab, torch.device("cpu"))
         for label, case in CASES.items():
             for rows in args.rows:
                 logits = torch.randn(rows, vocab) * 3

@@ -19,6 +19,7 @@ from ..events import EventLog
 from .attention import AttentionBackend
 from .constraints.compiler import cached
 from .flight import Flight
+from .graphs import Replayed
 from .image_keys import ImageKeys
 from .journal import Accepted, Begun, Journal
 from .logit_reader import LogitReader
@@ -29,15 +30,20 @@ from .pool import SlotPool
 from .progress import Progress
 from .radix import RadixTree
 from .radix_node import Node
+from .recorded_draw import RecordedDraw
 from .request import Request
 from .runner import ModelRunner
-from .sampler import Sampled, Sampler
+from .sampled import Sampled
+from .sampler import Draw, Sampler
 from .scheduler import Scheduler, Work
 from .sizing import default_kv_tokens
 from .tokenizer import Tokenizer
 from .transfer import send
 
 RELEASED = "the engine is released; call engine.resume() first"
+
+SLOTS_AHEAD = 16
+"""KV slots that a decoding request is given at once while there are plenty."""
 
 LEAST_CHUNK = 64
 """Prompt tokens of a step that is not halved any more when memory runs out."""
@@ -69,6 +75,7 @@ class EngineCore:
         self.runner = ModelRunner(
             model,
             attention,
+            text_ids=len(tokenizer.hf),
             slots=slots,
             page_size=page_size,
             max_running=max_running,
@@ -87,7 +94,7 @@ class EngineCore:
         )
         self.memory = MemoryManager(pool, tree)
         self.scheduler = Scheduler(self.memory, policy, chunk_tokens, max_running, seed or 0)
-        self.sampler = Sampler(model.vocab_size, len(tokenizer.hf), model.device)
+        self.sampler = Sampler(model.vocab_size, model.device)
         self.journal = Journal(events, pool, self.image_keys.pieces)
         self.compiling: list[Request] = []
         """Requests whose constraint is not ready yet."""
@@ -177,8 +184,10 @@ class EngineCore:
         begun = Begun.of([*(Work(request, 1) for request, _ in landed), *work])
         short = False
         try:
-            ready = self._rows(flight.logits, landed, keep=bool(work)) if landed else None
-            self._compute(work, landed, ready)
+            if work:
+                self._compute(work, landed, flight)
+            else:
+                self._sample(landed, flight.step)
         except torch.OutOfMemoryError:
             short = True  # seen to when the error's frames, and the tensors in them, are gone
         except Exception as error:  # the batch is lost, the engine goes on
@@ -226,28 +235,16 @@ class EngineCore:
                 self.scheduler.put_back(request)
                 self.journal.retracted(request)
 
-    def _rows(
-        self, logits: torch.Tensor, landed: list[tuple[Request, int]], keep: bool
-    ) -> torch.Tensor:
-        """The landed requests' logits; ``keep``: another pass comes before they are read."""
-        at = [row for _, row in landed]
-        if at != list(range(len(logits))):
-            return logits[send(at, logits.device)]
-        return logits.clone() if keep else logits
-
     def _compute(
-        self, work: list[Work], landed: list[tuple[Request, int]], ready: torch.Tensor | None
+        self, work: list[Work], landed: list[tuple[Request, int]], flight: Flight | None
     ) -> None:
-        """Compute ``work``; sample for it, and for the ``landed`` requests from the logits that
-        are ``ready``."""
+        """Compute ``work``, and sample for it and for the ``landed`` requests."""
         sampling = [(request, i) for i, (request, _) in enumerate(landed)]
-        if work:
-            logits = self.runner.run(work)
-            values = logits.values if ready is None else torch.cat([ready, logits.values])
-        else:
-            values = ready
-        self.sampler.hide_padding(values)
-        for (request, count), rows in zip(work, logits.rows if work else (), strict=True):
+        if landed:  # before the next pass writes over them
+            ahead = flight.step.logits[send([row for _, row in landed], self.sampler.device)]
+        logits = self.runner.run(work)
+        values = torch.cat([ahead, logits.values]) if landed else logits.values
+        for (request, count), rows in zip(work, logits.rows, strict=True):
             request.computed += count
             samples = request.pending == 0 and request.budget > 0
             first, last = (len(landed) + edge for edge in (rows.start, rows.stop))
@@ -279,7 +276,8 @@ class EngineCore:
         for at, score in enumerate(reader.scores(targets), first + 1):
             request.scores.add(at, score)
 
-    def _sample(self, sampling: list[tuple[Request, int]], logits: torch.Tensor) -> None:
+    def _sample(self, sampling: list[tuple[Request, int]], logits: torch.Tensor | Replayed) -> None:
+        """Draw the next token of each request from its row of ``logits``."""
         requests, masks = [], []
         for request, row in sampling:
             try:
@@ -291,12 +289,14 @@ class EngineCore:
             masks.append(mask)
         if not requests:
             return
-        at = [row for _, row in requests]
-        alone = at == list(range(len(logits)))
-        rows = logits if alone else logits[send(at, logits.device)]
-        some = [request for request, _ in requests]
-        draw = self.sampler.ask(rows, some, masks)
-        self._take_off(some, draw.tokens)
+        some, rows = [request for request, _ in requests], [row for _, row in requests]
+        if isinstance(logits, torch.Tensor):
+            if rows != list(range(len(logits))):
+                logits = logits[send(rows, logits.device)]
+            draw = self.sampler.ask(logits, some, masks)
+        else:
+            draw = self.sampler.ask_ahead(logits, rows, some, masks)
+        self._take_off(some, draw)
         results = draw.read()
         self._drawn = {}
         for request, sampled in zip(some, results, strict=True):
@@ -309,27 +309,27 @@ class EngineCore:
             except Exception as error:
                 self._fail(request, error)
 
-    def _take_off(self, requests: list[Request], tokens: torch.Tensor) -> None:
-        """Start the next step if it is clear what it will be: all that run have just been given
-        a token, and no one is let in. ``tokens`` [requests] are on the device."""
+    def _take_off(self, requests: list[Request], draw: Draw | RecordedDraw) -> None:
+        """Start the next step if it is clear what it will be: all that run are just being given
+        a token, and no one is let in."""
         if not self.runner.flies or not self.scheduler.settled:
             return
         if len(requests) != len(self.scheduler.running) or any(r.lora for r in requests):
             return
         on = [i for i, request in enumerate(requests) if request.budget > 1]
-        if not on:
-            return
         some = [requests[i] for i in on]
+        if not some:
+            return
+        plenty = self.memory.pool.free_count > 8 * SLOTS_AHEAD * len(some)
         try:
             for request in some:
-                self.memory.grow(request, 1)
-            logits = self.runner.fly(
-                some, tokens if len(on) == len(requests) else tokens[send(on, tokens.device)]
-            )
+                if len(request.table) <= request.computed:
+                    self.memory.grow(request, min(SLOTS_AHEAD, request.budget) if plenty else 1)
+            step = self.runner.fly(some, draw.pick(on))
         except (MemoryError, torch.OutOfMemoryError):  # the next step sees to it
             return
-        if logits is not None:
-            self._flight = Flight(some, logits)
+        if step is not None:
+            self._flight = Flight(some, step)
 
     def _accept(self, request: Request, sampled: Sampled) -> None:
         """Take a sampled token, and what it forces behind it."""

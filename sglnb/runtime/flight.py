@@ -13,8 +13,7 @@ rest. One that got another token than was drawn is computed again.
 
 from __future__ import annotations
 
-import torch
-
+from .graphs import Replayed
 from .request import Request
 
 
@@ -23,11 +22,11 @@ class Flight:
 
     Args:
         requests: those that go on, each with all its tokens computed but the one just drawn.
-        logits: [requests, vocab_size], what the step computes.
+        step: that the device is at, a row for each of them.
     """
 
-    def __init__(self, requests: list[Request], logits: torch.Tensor):
-        self.logits = logits
+    def __init__(self, requests: list[Request], step: Replayed):
+        self.step = step
         self._rows = [(r, r.computed, r.table.slots[r.computed]) for r in requests]
 
     def land(self, tokens: dict[Request, int]) -> list[tuple[Request, int]]:
@@ -37,7 +36,7 @@ class Flight:
             tokens: that were drawn, by request.
 
         Returns:
-            The requests whose next token is to be drawn now, each with its row of ``logits``.
+            The requests whose next token is to be drawn now, each with its row of the step.
         """
         out = []
         for row, (request, at, slot) in enumerate(self._rows):

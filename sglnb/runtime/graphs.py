@@ -9,9 +9,10 @@ results nobody reads.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ import torch
 from .attention import AttentionBackend, Row
 from .attention.cascade import Group, find_groups
 from .kv_cache import KVCache
-from .models import Batch, Model
+from .models import Batch
 from .progress import Progress
 from .transfer import send
+
+if TYPE_CHECKING:
+    from .recorded_draw import RecordedDraws
 
 
 @dataclass(slots=True)
@@ -30,64 +34,113 @@ class Captured:
 
     inputs: torch.Tensor
     """[2, size] int64: ids and positions."""
-    batch: Batch
-    """Its tensors, which the graph reads, and the plan."""
+    plan: Any
+    """The attention's, whose tables the graph reads."""
     logits: torch.Tensor
     """[size, vocab_size] float32."""
     graph: torch.cuda.CUDAGraph
+    recorder: Recorder
+    draws: RecordedDraws | None = None
+    """Sampling from these logits, once it was asked for."""
+
+
+class Replayed:
+    """A step that the device takes.
+
+    Args:
+        captured: the recorded step.
+        places: which of its rows each row is that was asked for.
+    """
+
+    def __init__(self, captured: Captured, places: list[int]):
+        self.captured, self.places = captured, places
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """[rows, vocab_size], good until the next step."""
+        logits = self.captured.logits
+        if self.places == list(range(len(self.places))):
+            return logits[: len(self.places)]
+        return logits[send(self.places, logits.device)]
+
+
+class Recorder:
+    """Records work on one device as CUDA graphs that share their memory."""
+
+    def __init__(self, device: torch.device):
+        self._device, self._memory = device, None
+        self._stream = _recording_stream(device)
+
+    def record(self, work: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+        """``work`` is done once, then recorded. Returns the graph and what the recorded work
+        returned, which each replay writes over."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):  # all that happens once happens here
+            work()
+        current.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        # The notebook's own threads may use the GPU meanwhile: only this one is watched.
+        how = {"stream": self._stream, "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(graph, pool=self._memory, **how):
+            made = work()
+        self._memory = graph.pool()
+        return graph, made
 
 
 class DecodeGraphs:
     """The graphs of one model over one pool.
 
     Args:
-        most: rows of the largest batch that is recorded.
+        forward: computes a batch: logits [N, vocab_size] float32.
+        device: of the model.
+        kv: the pool.
+        attention: whose tables stay where they are.
         page_size: of the pool.
+        most: rows of the largest batch that is recorded.
         progress: told when a graph is recorded.
     """
 
     def __init__(
         self,
-        model: Model,
+        forward: Callable[[Batch], torch.Tensor],
+        device: torch.device,
         kv: KVCache,
         attention: AttentionBackend,
         page_size: int,
         most: int,
         progress: Progress,
     ):
-        self._model, self._kv, self._attention = model, kv, attention
+        self._forward, self._device, self._kv, self._attention = forward, device, kv, attention
         self._page_size, self._most, self._progress = page_size, most, progress
         self._graphs: dict[tuple[int, bool], Captured] = {}
-        self._memory: Any = None
+        self._recorder = Recorder(device)
         self._sent = torch.cuda.Event()
         self.refused = ""
         """Why this model's steps cannot be recorded; empty: they can."""
-        self._stream = _recording_stream(model.device)
 
     def run(
         self, ids: list[int] | torch.Tensor, positions: list[int], rows: list[Row]
-    ) -> torch.Tensor | None:
-        """Logits [rows, vocab_size] of rows with one new token each, good until the next call;
-        None when there are too many of them, or the model cannot be recorded.
+    ) -> Replayed | None:
+        """Start a step of rows with one new token each; None when there are too many of them, or
+        the model cannot be recorded.
 
         Args:
             ids: of the tokens; a tensor is on the device.
             positions: of the tokens.
             rows: where their keys and values lie.
         """
-        if self.refused or len(rows) > self._most:
-            return None
-        if sum(positions) + len(rows) > self._attention.capacity:
+        if self.refused or len(rows) > self._most or not self._attention.fits(rows):
             return None
         order, groups, filled = fill(rows, self._kv.spare, self._page_size, self._attention.least)
         straight = order == list(range(len(rows)))
-        size, device = len(filled), self._model.device
+        size = len(filled)
         inputs = torch.zeros(2, size, dtype=torch.int64, pin_memory=True)
         inputs.numpy()[1, : len(rows)] = [positions[i] for i in order]
         if not isinstance(ids, torch.Tensor):
             inputs.numpy()[0, : len(rows)] = [ids[i] for i in order]
         elif not straight:
-            ids = ids[send(order, device)]
+            ids = ids[send(order, self._device)]
         captured = self._graphs.get((size, bool(groups)))
         if captured is None:
             captured = self._capture(inputs, ids, filled, groups)
@@ -97,13 +150,10 @@ class DecodeGraphs:
         else:
             self._fill(captured.inputs, inputs, ids)
             self._sent.synchronize()  # the tables are written here before they are sent again
-            self._attention.refill(captured.batch.plan, filled, groups)
+            self._attention.refill(captured.plan, filled, groups)
             self._sent.record()
-        captured.graph.replay()
-        if straight:
-            return captured.logits[: len(rows)]
-        back = np.argsort(order)
-        return captured.logits[send(back, device)]
+            captured.graph.replay()
+        return Replayed(captured, order if straight else np.argsort(order).tolist())
 
     @staticmethod
     def _fill(there: torch.Tensor, here: torch.Tensor, ids: list[int] | torch.Tensor) -> None:
@@ -119,23 +169,15 @@ class DecodeGraphs:
         rows: list[Row],
         groups: list[Group],
     ) -> Captured | None:
-        device = self._model.device
         with self._progress.task(f"recording the decode step for {len(rows)} rows"):
-            here = torch.empty_like(inputs, device=device)
+            here = torch.empty_like(inputs, device=self._device)
             self._fill(here, inputs, ids)
             plan = self._attention.fixed_plan(len(rows), bool(groups))
             self._attention.refill(plan, rows, groups)
             batch = Batch(here[0], here[1], plan, None)
-            self._stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(self._stream):  # all that happens once happens here
-                plain = self._model.forward(batch, self._kv, self._attention)
-            torch.cuda.current_stream(device).wait_stream(self._stream)
-            graph = torch.cuda.CUDAGraph()
-            # The notebook's own threads may use the GPU meanwhile: only this one is watched.
-            how = {"stream": self._stream, "capture_error_mode": "thread_local"}
+            plain = self._forward(batch)
             try:
-                with torch.cuda.graph(graph, pool=self._memory, **how):
-                    logits = self._model.forward(batch, self._kv, self._attention)
+                graph, logits = self._recorder.record(lambda: self._forward(batch))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # it asks the GPU for something and waits for the answer
@@ -143,8 +185,7 @@ class DecodeGraphs:
             graph.replay()
             if not _alike(logits, plain):
                 return self._refuse("the recorded step computes something else")
-            self._memory = graph.pool()
-        return Captured(here, batch, logits, graph)
+        return Captured(here, plan, logits, graph, self._recorder)
 
     def _refuse(self, why: str) -> None:
         self.refused = why
@@ -156,8 +197,9 @@ class DecodeGraphs:
 
 def _alike(some: torch.Tensor, others: torch.Tensor) -> bool:
     """Whether two passes over the same tokens gave the same, but for rounding."""
-    close = (some - others).abs() <= 0.05 * others.abs().amax(-1, keepdim=True)
-    return bool((close | others.isnan()).all())
+    finite = others.isfinite()
+    size = others.masked_fill(~finite, 0.0).abs().amax(-1, keepdim=True)
+    return bool(((some - others).abs() <= 0.05 * size).logical_or_(~finite).all())
 
 
 @cache

@@ -89,30 +89,33 @@ class Journal:
 
     def tokens(self, request: Request, accepted: list[Accepted]) -> None:
         """``request`` got some tokens."""
-        for how, group in itertools.groupby(accepted, key=lambda a: a.how):
-            some = list(group)
-            ids = [a.token for a in some]
-            self.events.emit(
-                TokensGenerated(
-                    rid=request.rid,
-                    ids=ids,
-                    pieces=self._pieces(ids),
-                    how=how,
-                    replaced=some[0].replaced,
-                    logprobs=[a.logprob for a in some],
-                    top=[
-                        [[*self._pieces([i]), i, logprob, ok] for i, logprob, ok in a.top]
-                        for a in some
-                    ],
-                    allowed=[a.allowed for a in some],
-                    mass=[a.mass for a in some],
-                    entropy=[a.entropy for a in some] if how == "sampled" else None,
-                    fsm_before=some[0].state_before,
-                    fsm_after=None
-                    if some[0].state_before is None
-                    else [a.state_after for a in some],
-                )
+        if len(accepted) == 1:  # as a rule
+            self._emit(request, accepted)
+            return
+        for _, group in itertools.groupby(accepted, key=lambda a: a.how):
+            self._emit(request, list(group))
+
+    def _emit(self, request: Request, some: list[Accepted]) -> None:
+        """The event of tokens that came in one way."""
+        first, ids = some[0], [a.token for a in some]
+        self.events.emit(
+            TokensGenerated(
+                rid=request.rid,
+                ids=ids,
+                pieces=self._pieces(ids),
+                how=first.how,
+                replaced=first.replaced,
+                logprobs=[a.logprob for a in some],
+                top=[
+                    [[*self._pieces([i]), i, logprob, ok] for i, logprob, ok in a.top] for a in some
+                ],
+                allowed=[a.allowed for a in some],
+                mass=[a.mass for a in some],
+                entropy=[a.entropy for a in some] if first.how == "sampled" else None,
+                fsm_before=first.state_before,
+                fsm_after=None if first.state_before is None else [a.state_after for a in some],
             )
+        )
 
     def step(self, begun: Begun, waiting: int, seconds: float) -> None:
         """A step is done; ``waiting`` requests were not in it."""

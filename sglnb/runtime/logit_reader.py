@@ -78,12 +78,12 @@ class LogitReader:
             return None
         if self._logits.device.type == "cpu":  # row by row, which its caches can hold
             return torch.cat(
-                [_entropy(self._logits[i : i + 1], self.norm[i : i + 1]) for i in self._open]
+                [entropy_of(self._logits[i : i + 1], self.norm[i : i + 1]) for i in self._open]
             )
         if len(self._open) == len(self._reports):
-            return _entropy(self._logits, self.norm)
+            return entropy_of(self._logits, self.norm)
         rows = send(self._open, self._logits.device)
-        return _entropy(self._logits[rows], self.norm[rows])
+        return entropy_of(self._logits[rows], self.norm[rows])
 
 
 class Asked:
@@ -114,7 +114,7 @@ class Asked:
         ]
 
 
-def _entropy(logits: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
-    """-sum(p log p) of each row; what has no chance at all (-inf) adds nothing."""
+def entropy_of(logits: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """-sum(p log p) of each row, in nats; what has no chance at all (-inf) adds nothing."""
     logs = logits - norm
     return -torch.linalg.vecdot(logs.exp(), logs.clamp_(min=_LEAST))

@@ -11,7 +11,7 @@ from .constraints.base import Mask
 from .journal import Accepted
 from .request import Request
 from .rewind import rewind
-from .sampler import Sampled
+from .sampled import Sampled
 from .tokenizer import Tokenizer
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .attention import AttentionBackend, RecordableAttention, Row
-from .graphs import DecodeGraphs
+from .graphs import DecodeGraphs, Replayed
 from .image_features import ImageFeatures
 from .lora_batch import group
 from .models import Batch, Model
@@ -33,6 +33,8 @@ class ModelRunner:
     """The model over its KV memory.
 
     Args:
+        text_ids: ids that are tokens of the tokenizer. The logits past them are padding and have
+            no part in any distribution.
         slots: of the pool.
         page_size: of the pool.
         max_running: rows of the largest step that is recorded as a CUDA graph.
@@ -45,6 +47,7 @@ class ModelRunner:
         model: Model,
         attention: AttentionBackend,
         *,
+        text_ids: int,
         slots: int,
         page_size: int,
         max_running: int,
@@ -55,6 +58,7 @@ class ModelRunner:
         self.attention, self._progress = attention, progress
         self.kv = model.kv_cache(slots)
         self.features = ImageFeatures(model) if model.sees else None
+        self._text_ids = text_ids
         self._page_size, self._max_running = page_size, max_running
         self._records = (
             cuda_graphs
@@ -101,8 +105,9 @@ class ModelRunner:
         device = self.model.device
         adapted = any(request.lora is not None for request, _ in work)
         if self._records and len(ids) == len(rows) and not adapted:
-            logits = self._recorded().run(ids, positions, rows)
-            if logits is not None:
+            step = self._recorded().run(ids, positions, rows)
+            if step is not None:
+                logits = step.logits
                 return logits if len(wanted) == len(rows) else logits[send(wanted, device)]
         batch = Batch(
             send(ids, device),
@@ -114,24 +119,31 @@ class ModelRunner:
             batch = self.features.attach(batch, work)
         if adapted:
             batch = batch._replace(adapters=group(work, device))
-        return self.model.forward(batch, self.kv, self.attention)
+        return self.forward(batch)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Write the batch's KV and return its logits."""
+        logits = self.model.forward(batch, self.kv, self.attention)
+        if self._text_ids < self.model.vocab_size:
+            logits[:, self._text_ids :] = float("-inf")
+        return logits
 
     @property
     def flies(self) -> bool:
         """Whether :meth:`fly` may be asked."""
         return self._records and not (self.graphs and self.graphs.refused)
 
-    def fly(self, requests: list[Request], tokens: torch.Tensor) -> torch.Tensor | None:
-        """Logits [requests, vocab_size] behind one more token of each request: ``tokens``
-        [requests] on the device, which get the next slots of their tables. They are good until
-        the next pass. None: this step cannot be recorded."""
+    def fly(self, requests: list[Request], tokens: torch.Tensor) -> Replayed | None:
+        """Start a decode step of one more token of each request: ``tokens`` [requests] on the
+        device, which get the next slots of their tables. None: it cannot be recorded."""
         rows = [Row(r.computed, 1, r.table.slots, r.table.runs) for r in requests]
         return self._recorded().run(tokens, [row.start for row in rows], rows)
 
     def _recorded(self) -> DecodeGraphs:
         if self.graphs is None:
             self.graphs = DecodeGraphs(
-                self.model,
+                self.forward,
+                self.model.device,
                 self.kv,
                 self.attention,
                 self._page_size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,35 +11,14 @@ from sglnb.kernels.bitmask import apply_bitmask
 
 from ..errors import EngineError
 from .draw import DrawByKernel, DrawByTorch, Drawn
+from .graphs import Replayed
 from .logit_reader import LogitReader
 from .noise import Noise
 from .penalties import adjust
+from .recorded_draw import RecordedDraw, RecordedDraws, recordable
 from .request import Request
-from .scores import TokenScore
+from .sampled import BROKEN, NOTHING_LEFT, Sampled, allowed_by, alternatives
 from .transfer import Fetch, send
-
-TOP = 5
-"""Alternatives recorded for each observed token."""
-
-NOTHING_LEFT = (
-    "nothing is left to draw from: mask, bias or custom_logit_processor forbid every token or "
-    "gave NaN"
-)
-BROKEN = "the model's logits are NaN or infinite; look at its weights and dtype"
-
-
-class Sampled(NamedTuple):
-    """What the sampler tells about one token."""
-
-    token: int
-    score: TokenScore
-    """Under the model's own distribution: before everything that the sampler does."""
-    top: list[tuple[int, float, bool]]
-    """(id, logprob, allowed) of the likeliest tokens; empty when nobody asked."""
-    mass: float | None
-    """Probability that the mask left standing; None = no mask."""
-    entropy: float | None = None
-    """Of that same distribution of the model, in nats; None when nobody asked."""
 
 
 class Sampler:
@@ -49,21 +27,14 @@ class Sampler:
 
     Args:
         vocab_size: width of the logits.
-        text_ids: ids that are tokens of the tokenizer; the logits past them are padding.
         device: of the logits. On CUDA one kernel draws (:mod:`sglnb.kernels.sample`).
     """
 
-    def __init__(self, vocab_size: int, text_ids: int, device: torch.device):
+    def __init__(self, vocab_size: int, device: torch.device):
         self.vocab_size, self.device = vocab_size, device
-        self._padding = text_ids if text_ids < vocab_size else None
-        noise = Noise(vocab_size, device)
+        self._noise = Noise(vocab_size, device)
         has_kernel = device.type == "cuda" and find_spec("triton") is not None
-        self._draw = DrawByKernel(noise) if has_kernel else DrawByTorch(noise)
-
-    def hide_padding(self, logits: torch.Tensor) -> None:
-        """Take ids that are no tokens out of the distribution, in place."""
-        if self._padding is not None:
-            logits[:, self._padding :] = float("-inf")
+        self._draw = DrawByKernel(self._noise) if has_kernel else DrawByTorch(self._noise)
 
     def __call__(
         self, logits: torch.Tensor, requests: list[Request], masks: list[np.ndarray | None]
@@ -89,15 +60,33 @@ class Sampler:
         reader = LogitReader(
             logits,
             [r.report for r in requests],
-            [_alternatives(r) for r in requests],
+            [alternatives(r) for r in requests],
             [i for i, r in enumerate(requests) if r.run],
         )
         bits, masked = self._bits(masks), [mask is not None for mask in masks]
         if any(request.params.adjusts for request in requests):
             return self._ask_adjusted(logits, bits, masked, requests, reader)
         drawn = self._draw(logits, bits, requests, reader)
-        allowed = None if reader.top_ids is None else _allowed(bits, reader.top_ids)
+        allowed = None if reader.top_ids is None else allowed_by(bits, reader.top_ids)
         return Draw(requests, masked, reader, drawn, ~drawn.masses.isnan(), allowed)
+
+    def ask_ahead(
+        self,
+        step: Replayed,
+        rows: list[int],
+        requests: list[Request],
+        masks: list[np.ndarray | None],
+    ) -> Draw | RecordedDraw:
+        """:meth:`ask` for some ``rows`` of a decode step that was started ahead."""
+        recorded = step.captured
+        if recorded is None or not all(map(recordable, requests)):
+            logits = step.logits
+            if rows != list(range(len(logits))):
+                logits = logits[send(rows, self.device)]
+            return self.ask(logits, requests, masks)
+        if recorded.draws is None:
+            recorded.draws = RecordedDraws(recorded.logits, self._noise, recorded.recorder)
+        return recorded.draws.ask([step.places[row] for row in rows], requests, masks)
 
     def _ask_adjusted(
         self,
@@ -159,10 +148,15 @@ class Draw:
         failed: dict[int, Exception] | None = None,
     ):
         self._requests, self._masked, self._failed = requests, masked, failed or {}
-        self.tokens = drawn.tokens.clamp(min=0)
-        """[rows] int64 on the device."""
-        self._asked = reader.ask(self.tokens, drawn.logprobs)
+        self._tokens = drawn.tokens.clamp(min=0)
+        self._asked = reader.ask(self._tokens, drawn.logprobs)
         self._fetch = Fetch(drawn.tokens, drawn.masses, sound, allowed)
+
+    def pick(self, rows: list[int]) -> torch.Tensor:
+        """The tokens of some rows, on the device."""
+        if len(rows) == len(self._tokens):
+            return self._tokens
+        return self._tokens[send(rows, self._tokens.device)]
 
     def read(self) -> list[Sampled | Exception]:
         """Wait for them."""
@@ -179,15 +173,3 @@ class Draw:
             mass = masses[i] if self._masked[i] else None
             out.append(error or Sampled(tokens[i], asked, top, mass, score.entropy))
         return out
-
-
-def _allowed(bits: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor:
-    """Which of ``ids`` [rows, n] the mask lets come."""
-    if bits is None:
-        return torch.ones_like(ids, dtype=torch.bool)
-    return (bits.gather(1, ids >> 5) >> (ids & 31)) & 1 != 0
-
-
-def _alternatives(request: Request) -> int:
-    """How many of the likeliest tokens to report."""
-    return max(request.report.top_logprobs_num, TOP if request.run else 0)

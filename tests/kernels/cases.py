@@ -14,6 +14,7 @@ import torch
 from sglnb.kernels.attend import Scores
 from sglnb.kernels.cascade import CascadePlan, Segments, cascade_attention, cascade_reference
 from sglnb.kernels.decode import decode_attention, decode_plan
+from sglnb.kernels.expand import expand_runs
 from sglnb.kernels.extend import extend_attention, extend_reference
 from sglnb.kernels.items import Heads, Partials, RowPlan
 from sglnb.kernels.merge import merge_states, merge_states_reference
@@ -259,6 +260,24 @@ def check_silu(rng: random.Random, limits: Limits) -> None:
     x = (torch.randn(n, 2 * inner + 8) * 4).to(limits.device, limits.dtype)[:, : 2 * inner]
     out = nans(n, inner, like=x)
     assert distance(silu_mul(x, out), silu_mul_reference(x)) < TOLERANCE[limits.dtype]
+
+
+def check_expand(rng: random.Random, limits: Limits) -> None:
+    """Runs of all lengths; what no run covers stays as it was."""
+    runs, at = [], 0
+    for _ in range(rng.randint(0, 12)):
+        at += rng.choice([0, 0, 3])
+        length = rng.choice([0, 1, 7, rng.randint(1, 20 if limits.rows < 10 else 9000)])
+        runs.append([at, rng.randrange(10**6), length])
+        at += length
+    want = torch.full((at + 5,), -1, dtype=torch.int32)
+    for first, number, length in runs:
+        want[first : first + length] = torch.arange(number, number + length)
+    unused = [[0, 5, 9]] * 3  # past the count
+    table = torch.tensor(runs + unused, dtype=torch.int32, device=limits.device)
+    count = torch.tensor([len(runs)], dtype=torch.int32, device=limits.device)
+    out = torch.full(want.shape, -1, dtype=torch.int32, device=limits.device)
+    assert torch.equal(expand_runs(table, count, out).cpu(), want)
 
 
 def check_small_linear(rng: random.Random, limits: Limits) -> None:

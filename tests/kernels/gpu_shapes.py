@@ -44,6 +44,7 @@ WINDOWED = {0, 8}
 """Shapes that are tried with windows and soft caps, which are variants to compile."""
 KINDS = [
     "extend", "decode", "cascade", "merge", "rotary", "rmsnorm", "silu", "sample", "small_linear",
+    "expand",
 ]  # fmt: skip
 
 

@@ -155,7 +155,7 @@ PARAMS = st.fixed_dictionaries(
 @given(asked=st.lists(PARAMS, min_size=2, max_size=12), data=st.data())
 def test_a_row_draws_the_same_in_any_batch(asked, data):
     vocab = 1500
-    sampler = Sampler(vocab, vocab, CPU)
+    sampler = Sampler(vocab, CPU)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     logits = torch.randn(len(asked), vocab, generator=generator) * 3
     together = sampler(logits.clone(), [request(p) for p in asked], [None] * len(asked))
@@ -169,7 +169,7 @@ def test_a_row_draws_the_same_in_any_batch(asked, data):
 
 def test_the_same_seed_draws_the_same_token_when_the_mask_lets_it():
     """Noise belongs to the token, so a constraint changes only what it has to."""
-    sampler = Sampler(64, 64, CPU)
+    sampler = Sampler(64, CPU)
     logits = torch.randn(1, 64, generator=torch.Generator().manual_seed(1))
     for seed in range(30):
         free = sampler(logits.clone(), [request({"seed": seed})], [None])[0]
@@ -180,7 +180,7 @@ def test_the_same_seed_draws_the_same_token_when_the_mask_lets_it():
 
 def by_kernel(vocab):
     """The sampler of a GPU; here the kernel's reference draws."""
-    sampler = Sampler(vocab, vocab, CPU)
+    sampler = Sampler(vocab, CPU)
     sampler._draw = DrawByKernel(Noise(vocab, CPU))
     return sampler
 
@@ -199,7 +199,7 @@ def test_a_kernel_draws_the_same(asked, data):
     rows = [request(p) for p in asked]
     for one in rows:
         one.report, one.run = Report(return_logprob=True, top_logprobs_num=4), "a run"
-    samplers = Sampler(vocab, vocab, CPU), by_kernel(vocab)
+    samplers = Sampler(vocab, CPU), by_kernel(vocab)
     found = [sampler(logits.clone(), rows, masks) for sampler in samplers]
     for one, other in zip(*found, strict=True):
         assert one.token == other.token
@@ -209,7 +209,7 @@ def test_a_kernel_draws_the_same(asked, data):
         assert one.mass is None or one.mass == pytest.approx(other.mass, rel=1e-4)
 
 
-@pytest.mark.parametrize("make", [lambda vocab: Sampler(vocab, vocab, CPU), by_kernel])
+@pytest.mark.parametrize("make", [lambda vocab: Sampler(vocab, CPU), by_kernel])
 def test_broken_rows_fail_alone(make):
     sampler = make(16)
     logits = torch.zeros(5, 16)

@@ -90,6 +90,10 @@ class RecordableAttention(AttentionBackend):
     """Reads of one token's KV in one layer that rows must save together to be read as a group
     (:mod:`.cascade`). Below, one more kernel and a merge cost more than they save."""
 
+    def fits(self, rows: list[Row]) -> bool:
+        """Whether a fixed plan has room for ``rows``."""
+        return sum(row.start + 1 for row in rows) <= self.capacity
+
     @abstractmethod
     def fixed_plan(self, size: int, shared: bool) -> Any:
         """A plan for ``size`` rows with one new token each, to be filled by :meth:`refill`.

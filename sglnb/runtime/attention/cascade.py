@@ -7,6 +7,7 @@ whose tables begin alike share KV, be they forks, requests with one system promp
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -34,9 +35,11 @@ def find_groups(rows: list[Row], page_size: int, least: int) -> list[Group]:
     A row joins one group: where forks have forks of their own, it is read with its branch or with
     the common trunk, whichever saves more.
     """
-    if len({row.runs[0][0] for row in rows}) == len(rows):
-        return []  # no two begin alike
-    order = sorted(range(len(rows)), key=lambda i: rows[i].runs)
+    first = Counter([row.runs[0][0] for row in rows])
+    alike = [i for i, row in enumerate(rows) if first[row.runs[0][0]] > 1]
+    if not alike or (len(alike) - 1) * max(rows[i].start for i in alike) < least:
+        return []
+    order = sorted(alike, key=lambda i: rows[i].runs)
     # Sorted by slots, the rows that share a prefix are neighbours, and the prefix common to
     # several neighbours is the shortest one between any two of them.
     common = []

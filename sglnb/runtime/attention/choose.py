@@ -29,7 +29,8 @@ def make_attention(
     """The backend called ``name``; "auto" takes the fastest that is there and fits.
 
     Args:
-        name: one of :data:`BACKENDS`.
+        name: one of :data:`BACKENDS`; "auto" takes flashinfer for passes over prompts and triton
+            for recorded decode steps where both are there.
         device, dtype, head_dim: of the model.
         page_size: of the pool.
         token_bytes: of one token's KV in one layer.
@@ -42,7 +43,16 @@ def make_attention(
     if deterministic:
         return DeterministicAttention(device)
     if name == "auto":
-        name = next(n for n in BACKENDS[1:] if obstacle(n, device, dtype, head_dim) is None)
+        fit = [n for n in BACKENDS[1:] if obstacle(n, device, dtype, head_dim) is None]
+        if fit[:2] == ["flashinfer", "triton"]:
+            from .mixed import MixedAttention
+
+            both = (
+                make_attention(n, device, dtype, head_dim, page_size, token_bytes, progress)
+                for n in fit[:2]
+            )
+            return MixedAttention(*both)
+        name = fit[0]
     reason = obstacle(name, device, dtype, head_dim)
     if reason is not None:
         raise ValueError(f"attention: {name!r} {reason}; use attention='auto'")

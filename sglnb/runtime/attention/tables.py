@@ -17,8 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from sglnb.kernels.expand import expand_runs
+
 from ..transfer import send
 from .base import Row
+
+MOST_RUNS = 8192
+"""Runs in a recorded step."""
 
 Runs = Sequence[tuple[int, int]]
 """Half-open runs of consecutive slots; each but the last ends with a page."""
@@ -94,6 +99,48 @@ class TableBuilder:
         if len(self._counting) < n:
             self._counting = torch.arange(2 * n, dtype=torch.int32, device=self.device)
         return self._counting[:n]
+
+
+class FixedTables:
+    """Tables of a recorded step: they stay where they are. A step's are sent in one copy; the
+    slots are written out on the device, by :meth:`expand`.
+
+    Args:
+        rows: of the batch.
+        place: int32 [pages], where the slots are written.
+    """
+
+    def __init__(self, rows: int, place: torch.Tensor):
+        self.rows, self.kv_indices = rows, place
+        lengths = [2 * rows, rows + 1, 1, 3 * MOST_RUNS]  # the first are int64
+        self._here = torch.zeros(sum(lengths), dtype=torch.int32, pin_memory=place.is_cuda)
+        self._there = self._here.to(place.device)
+        slots, self._kv_indptr, self._count, self._runs = torch.split(self._here, lengths)
+        self._slots = slots.view(torch.int64)
+        slots, self.kv_indptr, self.count, runs = torch.split(self._there, lengths)
+        self.new_slots = slots.view(torch.int64)
+        """[rows] int64: where each row's new token goes."""
+        self.runs = runs.view(MOST_RUNS, 3)
+
+    def fill(self, reads: Sequence[Runs], slots: Sequence[int] = ()) -> np.ndarray:
+        """Send what the rows read, and their new tokens' ``slots``. Returns ``kv_indptr``."""
+        runs = np.array([run for one in reads for run in one], dtype=np.int64).reshape(-1, 2)
+        lengths = runs[:, 1] - runs[:, 0]
+        ends = np.concatenate(([0], np.cumsum(lengths)))
+        table = np.stack([ends[:-1], runs[:, 0], lengths], axis=1)
+        first = np.concatenate(([0], np.cumsum([len(one) for one in reads])))
+        kv_indptr = self._kv_indptr.numpy()
+        kv_indptr[:] = ends[first]
+        self._count.numpy()[0] = len(runs)
+        self._runs.numpy()[: table.size] = table.ravel()
+        self._slots.numpy()[: len(slots)] = slots
+        used = len(self._here) - len(self._runs) + table.size
+        self._there[:used].copy_(self._here[:used], non_blocking=True)
+        return kv_indptr
+
+    def expand(self) -> None:
+        """Write the slots to ``kv_indices``; can be recorded."""
+        expand_runs(self.runs, self.count, self.kv_indices)
 
 
 def clip(runs: Runs, start: int, stop: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from sglnb.kernels.items import Heads, RowPlan
 from ..kv_cache import KVCache
 from .base import RecordableAttention, Row, Scoring
 from .cascade import Group, find_groups
-from .tables import TableBuilder, Tables, clip
+from .tables import MOST_RUNS, FixedTables, Runs, TableBuilder, Tables, clip
 
 SAVED = 32 * 2**20
 """Bytes of KV in one layer that make a group (see ``least``). On an H200, 32 rows behind 4,000
@@ -47,18 +48,24 @@ class TritonPlan:
     """[N] slot of each new token."""
     longest: int
     """Positions of the longest row: a window as wide hides nothing."""
-    tables: Tables | None = None
+    tables: Tables | FixedTables | None = None
     """What each row reads, its share of a common prefix too."""
     by_window: dict[tuple[Heads, int | None], RowPlan] = field(default_factory=dict)
     segments: Segments | None = None
     """The groups' prefixes and the rows' rests."""
     slots: torch.Tensor | None = None
     """The slots that ``segments`` speaks of."""
+    pieces: FixedTables | None = None
+    """A fixed plan's tables of ``segments``."""
     cascades: dict[Heads, CascadePlan] = field(default_factory=dict)
     fixed: bool = False
     """Its tables stay where they are."""
     shared: bool = False
     """A fixed plan that reads common prefixes once."""
+    layer: int = 1 << 30
+    """That attended last."""
+    ready: set[Any] = field(default_factory=set)
+    """What a fixed plan's pass has made of its tables so far."""
 
 
 class TritonAttention(RecordableAttention):
@@ -87,32 +94,31 @@ class TritonAttention(RecordableAttention):
         groups = find_groups(rows, 1, self.least) if few else []
         return TritonPlan(rows, groups, self._tables.slots(rows), longest)
 
+    def fits(self, rows: list[Row]) -> bool:
+        # Each shared prefix and each row's rest may cut a run in two.
+        runs = sum(len(row.runs) for row in rows) + 2 * len(rows)
+        return runs <= MOST_RUNS and super().fits(rows)
+
     def fixed_plan(self, size: int, shared: bool) -> TritonPlan:
-        slots = torch.zeros(size, dtype=torch.int64, device=self.device)
-        plan = TritonPlan([], [], slots, 0, fixed=True, shared=shared)
-        small = (torch.zeros(n, dtype=torch.int32, device=self.device) for n in (size + 1,) * 3)
-        plan.tables = Tables(*small, self._place("rows"), ())
+        tables = FixedTables(size, self._place("rows"))
+        plan = TritonPlan([], [], tables.new_slots, 0, tables, fixed=True, shared=shared)
         if shared:
             plan.slots = self._place("segments")
+            plan.pieces = FixedTables(2 * size, plan.slots)
         return plan
 
     def refill(self, plan: TritonPlan, rows: list[Row], groups: Sequence[Group]) -> None:
         plan.rows, plan.groups = rows, list(groups)
         plan.longest = max(row.start + 1 for row in rows)
-        plan.new_slots.copy_(self._tables.slots(rows))
-        if plan.by_window:
-            self._copy(plan, self._whole(rows))
-            for (_, window), made in plan.by_window.items():
-                made.fill(None, plan.tables.kv_indptr, window)
+        reads = [clip(row.runs, 0, row.start + 1) for row in rows]
+        plan.tables.fill(reads, [row.slots[row.start] for row in rows])
         if plan.shared:
-            plan.segments, slots = self._segments(plan)
-            plan.slots[: len(slots)] = slots
+            reads, readers, visible = self._cut(plan)
+            reads += [[]] * (plan.pieces.rows - len(reads))
+            kv_indptr = plan.pieces.fill(reads)[: len(readers) + 1]
+            plan.segments = _segments_of(kv_indptr, readers, visible)
             for cascade in plan.cascades.values():
                 cascade.fill(plan.segments)
-
-    def _copy(self, plan: TritonPlan, tables: Tables) -> None:
-        plan.tables.kv_indptr.copy_(tables.kv_indptr)
-        plan.tables.kv_indices[: len(tables.kv_indices)] = tables.kv_indices
 
     def _place(self, what: str) -> torch.Tensor:
         if what not in self._places:
@@ -123,11 +129,11 @@ class TritonAttention(RecordableAttention):
         reads = [clip(row.runs, 0, row.start + row.count) for row in rows]
         return self._tables.build(reads, [row.count for row in rows])
 
-    def _segments(self, plan: TritonPlan) -> tuple[Segments, torch.Tensor]:
-        """Segments of the batch: the groups' prefixes first, then each row's rest."""
+    def _cut(self, plan: TritonPlan) -> tuple[list[Runs], list[np.ndarray], list[int]]:
+        """The batch as segments, the groups' prefixes first, then each row's rest: what each
+        reads, which queries read it, and how many of its keys the first of them sees."""
         rows, groups = plan.rows, plan.groups
-        counts = np.array([row.count for row in rows])
-        first = np.concatenate(([0], np.cumsum(counts)))
+        first = np.concatenate(([0], np.cumsum([row.count for row in rows])))
         skip = [0] * len(rows)
         reads, readers, visible = [], [], []
         for group in groups:
@@ -140,18 +146,13 @@ class TritonAttention(RecordableAttention):
             reads.append(clip(row.runs, n, row.start + row.count))
             readers.append(np.arange(first[i], first[i + 1]))
             visible.append(row.start - n + 1)
+        return reads, readers, visible
+
+    def _segments(self, plan: TritonPlan) -> tuple[Segments, torch.Tensor]:
+        """The segments of a plan that is used once, and their slots."""
+        reads, readers, visible = self._cut(plan)
         tables = self._tables.build(reads, [len(r) for r in readers])
-        q_indptr, kv_indptr, _ = (table.numpy() for table in tables.host)
-        # A group's queries see the whole prefix; each of a row's own sees one key more.
-        return (
-            Segments(
-                kv_indptr,
-                q_indptr,
-                np.concatenate(readers).astype(np.int32),
-                np.array(visible, dtype=np.int32),
-            ),
-            tables.kv_indices,
-        )
+        return _segments_of(tables.host[1].numpy(), readers, visible), tables.kv_indices
 
     # -- kernels ---------------------------------------------------------------------------
 
@@ -166,6 +167,9 @@ class TritonAttention(RecordableAttention):
         scoring: Scoring,
     ) -> torch.Tensor:
         scale, window, softcap, sinks = scoring
+        if layer <= plan.layer:  # a pass begins
+            plan.ready.clear()
+        plan.layer = layer
         if k is not None:
             kv.write(layer, plan.new_slots, k, v)
         if window is not None and window >= plan.longest and not plan.fixed:
@@ -187,26 +191,35 @@ class TritonAttention(RecordableAttention):
         return out
 
     def _rows(self, plan: TritonPlan, heads: Heads, window: int | None) -> RowPlan:
-        known = plan.by_window.get((heads, window))
-        if known is not None:
-            return known
-        now = self._whole(plan.rows)
-        decode = all(row.count == 1 for row in plan.rows)
+        made = plan.by_window.get((heads, window))
         if plan.fixed:
-            self._copy(plan, now)
-        else:
-            plan.tables = now
-        n = len(plan.rows)
-        if decode:
+            if made is None:
+                made = decode_plan(len(plan.rows), heads, self.device)
+                plan.by_window[heads, window] = made
+            # Recorded: each replay makes these from what was sent.
+            if "rows" not in plan.ready:
+                plan.tables.expand()
+                plan.ready.add("rows")
+            if (heads, window) not in plan.ready:
+                made.fill(None, plan.tables.kv_indptr, window)
+                plan.ready.add((heads, window))
+            return made
+        if made is not None:
+            return made
+        n, plan.tables = len(plan.rows), self._whole(plan.rows)
+        if all(row.count == 1 for row in plan.rows):
             made = decode_plan(n, heads, self.device)
             made.fill(None, plan.tables.kv_indptr, window)
         else:
             made = RowPlan(n, len(plan.new_slots), heads, self.device)
-            made.fill(now.qo_indptr, now.kv_indptr, window)
+            made.fill(plan.tables.qo_indptr, plan.tables.kv_indptr, window)
         plan.by_window[heads, window] = made
         return made
 
     def _cascade(self, plan: TritonPlan, heads: Heads) -> CascadePlan:
+        if plan.fixed and "segments" not in plan.ready:
+            plan.pieces.expand()
+            plan.ready.add("segments")
         known = plan.cascades.get(heads)
         if known is not None:
             return known
@@ -221,3 +234,13 @@ class TritonAttention(RecordableAttention):
 
     def release(self) -> None:
         self._places.clear()
+
+
+def _segments_of(kv_indptr: np.ndarray, readers: list[np.ndarray], visible: list[int]) -> Segments:
+    # A group's queries see the whole prefix; each of a row's own sees one key more.
+    return Segments(
+        kv_indptr,
+        np.concatenate(([0], np.cumsum([len(r) for r in readers]))).astype(np.int32),
+        np.concatenate(readers).astype(np.int32),
+        np.array(visible, dtype=np.int32),
+    )

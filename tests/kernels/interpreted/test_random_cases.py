@@ -75,6 +75,12 @@ def test_silu_mul(device, rng, heads):
 
 @settings(few, max_examples=20)
 @given(rng=rngs, heads=heads)
+def test_expand(device, rng, heads):
+    cases.check_expand(rng, limits(device, heads))
+
+
+@settings(few, max_examples=20)
+@given(rng=rngs, heads=heads)
 def test_small_linear(device, rng, heads):
     cases.check_small_linear(rng, limits(device, heads))
 
