@@ -26,7 +26,6 @@ from constraint_engines import CONTENDERS, LIMIT, Item, Line, load, run
 import sglnb
 from sglnb.runtime.constraints import compile_constraint
 from sglnb.runtime.constraints.compiler import regex_dfa
-from sglnb.runtime.constraints.schema_check import check_schema
 from sglnb.runtime.tokenizer import Tokenizer
 
 CHARACTER = r"""\{
@@ -269,7 +268,6 @@ def _at(values: list[float], percent: int, unit: float) -> str:
 
 def main(paths: list[str]) -> None:
     """Print one table per tokenizer."""
-    check_schema({})  # imports jsonschema, which takes longer than all that is measured
     assets = Path(sglnb.__file__).parent / "assets" / "sgl-tiny"
     for path in [assets, *map(Path, paths)]:
         file = path / "tokenizer.json" if path.is_dir() else path

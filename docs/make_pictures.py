@@ -67,6 +67,12 @@ PUPIL = r'\{"name": "[A-Z][a-z]{2,9}", "house": "(Gryffindor|Slytherin|Ravenclaw
 s += user("A pupil, as JSON.")
 s += assistant(gen("pupil", regex=PUPIL, max_tokens=60))
 """
+PERSON = r"""
+s += user("A person as JSON.")
+s += assistant(gen("person", max_tokens=60, json_schema={"type": "object", "properties": {
+    "name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
+    "required": ["name", "age"]}))
+"""
 TALK = r"""
 s += user("What is the capital of France?")
 s += assistant(gen("capital", max_tokens=12, temperature=0.8))
@@ -116,6 +122,12 @@ def constraint(browser: Browser) -> Page:
     page = show(browser, run.to_html(), width=900)
     page.locator(".cell.cut").first.focus()
     return page
+
+
+def grammar(browser: Browser) -> Page:
+    run = run_twice("", PERSON)
+    run.view = "constraint"
+    return show(browser, run.to_html(), width=900)
 
 
 def branches(browser: Browser) -> Page:
@@ -280,8 +292,8 @@ def saved(browser: Browser) -> Iterator[Locator]:
 # -- all of them ---------------------------------------------------------------------------
 
 PAGES: dict[str, Callable[[Browser], Page]] = {
-    "run-view": run_view, "tokens": tokens, "constraint": constraint, "branches": branches,
-    "schedule": schedule, "program": program,
+    "run-view": run_view, "tokens": tokens, "constraint": constraint, "grammar": grammar,
+    "branches": branches, "schedule": schedule, "program": program,
 }  # fmt: skip
 NOTEBOOKS = {"tree": tree, "dashboard": dashboard, "saved": saved}
 

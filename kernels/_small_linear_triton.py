@@ -65,7 +65,7 @@ def vector_kernel(
     k = tl.arange(0, BLOCK_K)
     row = tl.minimum(n, N - 1).to(tl.int64)
     place = weight + row[:, None] * K + k[None, :]
-    partner = place + N.to(tl.int64) * K
+    partner = weight + (row + N)[:, None] * K + k[None, :]
     a = tl.load(place, mask=(k < K)[None, :], other=0.0)
     b = a
     if SILU:
@@ -147,7 +147,8 @@ def matrix_kernel(
             value = (wide * scale[None, :]).to(x.dtype.element_ty)
         total = tl.dot(a, tl.trans(value), total, input_precision="ieee")
         if SILU:
-            b = tl.load(place + N.to(tl.int64) * K, mask=(k < K)[None, :], other=0.0)
+            partner = weight + (row + N)[:, None] * K + k[None, :]
+            b = tl.load(partner, mask=(k < K)[None, :], other=0.0)
             other = tl.dot(b, tl.trans(value), other, input_precision="ieee")
     if NORM:
         factor = tl.rsqrt(squares / K + eps)[None, :]

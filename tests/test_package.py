@@ -16,7 +16,7 @@ PROGRAM = """
 import sglnb as sgl, sglnb, sglnb.kernels.bitmask, sglnb.viz
 assert "site-packages" in sglnb.__file__, sglnb.__file__
 from sglnb.viz.widget import RunView
-assert "render" in RunView._esm
+assert RunView._esm.endswith("export default view;\\n")
 
 @sgl.function
 def qa(s):

@@ -65,15 +65,15 @@ class EventLog:
             return list(self._ring)[skip:]
 
     def to_perfetto(self, path: str | Path) -> Path:
-        """Write what is kept as a trace that https://ui.perfetto.dev and chrome://tracing open.
+        """Write what is kept as a trace that https://ui.perfetto.dev opens (a "Chrome trace").
         It holds the names of programs and variables and the beginnings of their values.
 
         Returns:
             The file.
         """
         file = Path(path)
-        # ASCII, because half a character (a lone surrogate) has no place in a UTF-8 file.
-        file.write_text(json.dumps(to_trace(self.since())), encoding="ascii")
+        # UTF-8, because Perfetto shows an escape in a track's name as it stands.
+        file.write_text(json.dumps(to_trace(self.since()), ensure_ascii=False), encoding="utf-8")
         return file
 
     def subscribe(self, wanted: Callable[[Event], bool] | None = None) -> Subscription:

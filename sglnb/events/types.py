@@ -266,11 +266,14 @@ class StepRan(Event):
 @dataclass(slots=True)
 class Preparing(Event):
     """Something that is done once and takes long begins (``seconds`` is None) or is done:
-    kernels are compiled, a step is recorded."""
+    kernels are compiled, a step is recorded, a constraint is compiled."""
 
     kind: ClassVar[str] = "preparing"
     what: str
     seconds: float | None = None
+    rid: str = ""
+    """The request that waits for it; the others go on. "": all wait. One that is stopped waits
+    no more, and no second event says so."""
 
 
 @dataclass(slots=True)

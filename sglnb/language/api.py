@@ -11,7 +11,7 @@ from ..runtime.constraints.tools import tool_set
 from ..runtime.images import load_image
 from ..runtime.video import load_frames
 from .calls import CallForm
-from .choices import METHODS, ChoicesSamplingMethod, token_length_normalized
+from .choices import METHODS, TRIE, ChoicesSamplingMethod, token_length_normalized
 from .family import check_timeout
 from .ir import (
     SglExpr,
@@ -107,7 +107,10 @@ def gen(
         return_logprob, logprob_start_len, top_logprobs_num, token_ids_logprob,
             return_text_in_logprobs, return_entropy: what ``get_meta_info`` holds.
         dtype: int, float, bool or str; the text is held to that form and stays a str.
-        choices: choose the likeliest of these texts, as :func:`select` does.
+        choices: choose the likeliest of these texts, as :func:`select` does: a request for each.
+        choices_method: how, see :func:`select`. With "trie" the model writes one of them, token by
+            token, in one request, however many they are; the other parameters hold as for any
+            text.
         regex: the text must match this pattern as a whole.
         json_schema: the text is JSON of this schema: a dict, JSON, or a type as for ``type``.
         grammar: the text is one of this grammar: Lark (``start: ...``) or EBNF
@@ -170,10 +173,12 @@ def gen(
             lenient,
         )
     if choices is not None:
-        if timeout is not None:
-            raise ValueError("timeout: cannot be combined with choices, which write nothing")
-        return _select(name, choices, temperature or 0.0, choices_method, where)
-    if choices_method is not None:
+        _check_choices(choices)
+        if choices_method != TRIE:
+            if timeout is not None:
+                raise ValueError("timeout: cannot be combined with choices, which write nothing")
+            return _select(name, choices, temperature or 0.0, choices_method, where)
+    elif choices_method is not None:
         raise ValueError("choices_method: needs choices")
     called = typed = form = None
     if not plain:
@@ -241,6 +246,8 @@ def gen(
         params["return_text_in_logprobs"] = return_text_in_logprobs
     if return_entropy is not None:
         params["return_entropy"] = return_entropy
+    if choices is not None:
+        params["choices"] = list(choices)
     if regex is not None:
         params["regex"] = regex
     if isinstance(form, JsonForm):
@@ -310,6 +317,7 @@ def select(
     _check_name(name)
     if choices is None:
         raise ValueError('choices: is missing; select("name", choices=["yes", "no"])')
+    _check_choices(choices)
     return _select(name, choices, temperature, choices_method, caller())
 
 
@@ -438,13 +446,16 @@ def _check_name(name: Any) -> None:
         raise TypeError(f"name: must be a string or None, got {type(name).__name__} {name!r:.60}")
 
 
-def _select(name, choices, temperature, method, where) -> SglSelect:
+def _check_choices(choices: Any) -> None:
     if isinstance(choices, str) or not isinstance(choices, Sequence) or not choices:
         raise ValueError(f"choices: must be a non-empty list of strings, got {choices!r}")
     if any(not isinstance(c, str) or not c for c in choices):
         raise ValueError(f"choices: must be non-empty strings, got {list(choices)!r}")
     for choice in choices:
         check_unicode("choices", choice)
+
+
+def _select(name, choices, temperature, method, where) -> SglSelect:
     if temperature != 0:
         raise ValueError(f"temperature: select takes only 0, got {temperature!r}")
     if method is None:

@@ -141,6 +141,10 @@ METHODS: dict[str, _Formula] = {
 }
 
 
+TRIE = "trie"
+"""The ``choices_method`` of ``gen`` that scores nothing: the text is one of the choices."""
+
+
 def mean_logprob(tokens: Scored) -> float:
     """Mean log-probability. A log-probability of 0.0 (a certain token) counts like any
     other; None (unknown) is left out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from .choices import TRIE
 from .plan_names import ROLES, Scope, StateName
 from .plan_tips import Tips, code_of
 
@@ -107,7 +108,9 @@ class PartsReader(Tips):
         else:
             given = {k.arg: k.value for k in call.keywords}
             named = given.get("name", call.args[0] if call.args else None)
-            what = "select" if name == "select" or "choices" in given else "gen"
+            method = given.get("choices_method")
+            scored = "choices" in given and (method is None or scope.constant(method) != TRIE)
+            what = "select" if name == "select" or scored else "gen"
             known = scope.constant(named) if named is not None else None
             known = known if isinstance(known, str) else None
             unnamed = named is None or (isinstance(named, ast.Constant) and named.value is None)

@@ -68,7 +68,7 @@ class Dashboard(w.VBox):
         for control, name in ((self._temperature, "temperature"), (self._jump, "jump_forward")):
             self._on_change(control, name)
         self._meter = Meter()
-        self._said = w.Label("", layout={"min_height": "24px"})
+        self._said = w.Label("", layout={"min_height": "24px"}).add_class("sglnb-said")
         self._life = self._button("Release", "give weights and KV memory back", self._release)
         buttons = [
             self._button("Stop", "stop all requests; their text so far is kept", self._stop),

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-from ..events import Event, Preparing
 from .constraints import Closer, Constraint
+from .constraints.turns import Turn
 
 PATIENCE = 0.05
 """Seconds that :meth:`Compiling.start` waits: most constraints are ready by then, and a mistake in
 them is raised where it was made."""
-TELL = 0.5
-"""Seconds after which a compilation is told of."""
-_THREADS = 4
-"""Few: Python computes on one of them at a time, and the engine needs its share."""
+_THREADS = 64
+"""Many: of those that take long all but one wait (see :mod:`.constraints.turns`)."""
 
 
 class Ready(NamedTuple):
@@ -28,49 +25,49 @@ class Ready(NamedTuple):
     closer: Closer | None
 
 
+class Compilation(Future[Ready]):
+    """A constraint that is being compiled. :meth:`cancel` ends it at its next step."""
+
+    def __init__(self, heavy: threading.Lock):
+        super().__init__()
+        self._turn = Turn(heavy)
+
+    def run(self, make: Callable[[], Ready]) -> None:
+        """Have ``make`` called, here."""
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            with self._turn:
+                ready = make()
+        except Exception as error:  # for who asks for the result
+            self.set_exception(error)
+        else:
+            self.set_result(ready)
+
+    def cancel(self) -> bool:
+        self._turn.give_up()
+        return super().cancel()
+
+
 class Compiling:
-    """Threads that compile.
+    """Threads that compile."""
 
-    Args:
-        emit: takes the events.
-    """
-
-    def __init__(self, emit: Callable[[Event], None]):
-        self._emit = emit
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sglnb-compile")
+        self._heavy = threading.Lock()
 
-    def start(self, what: str, make: Callable[[], Ready]) -> Future[Ready]:
-        """Have ``make`` called; ``what`` it makes is for people. The result may be there already.
+    def start(self, make: Callable[[], Ready]) -> Compilation:
+        """Have ``make`` called. The result may be there already.
 
         Raises:
             Exception: what ``make`` raised at once.
         """
-        began = time.monotonic()
-        future = self._pool.submit(make)
-        wait([future], PATIENCE)
-        if future.done():
-            future.result()
-        else:
-            self._tell(what, future, began)
-        return future
-
-    def _tell(self, what: str, future: Future[Ready], began: float) -> None:
-        told = threading.Event()
-
-        def tell() -> None:
-            told.set()
-            self._emit(Preparing(what=what))
-
-        timer = threading.Timer(TELL - PATIENCE, tell)
-        timer.daemon = True
-
-        def done(_: Future[Ready]) -> None:
-            timer.cancel()
-            if told.is_set():
-                self._emit(Preparing(what=what, seconds=time.monotonic() - began))
-
-        timer.start()
-        future.add_done_callback(done)
+        compilation = Compilation(self._heavy)
+        self._pool.submit(compilation.run, make)
+        wait([compilation], PATIENCE)
+        if compilation.done():
+            compilation.result()
+        return compilation
 
     def shutdown(self) -> None:
         """Start nothing more; nobody waits for what is under way."""

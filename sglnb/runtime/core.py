@@ -42,6 +42,10 @@ from .transfer import send
 
 RELEASED = "the engine is released; call engine.resume() first"
 
+MANY_JUMPS = 0.25
+"""Above this share of tokens with forced ones behind them no step is started ahead: both are
+computed in one pass, and the step would be taken for few."""
+
 SLOTS_AHEAD = 16
 """KV slots that a decoding request is given at once while there are plenty."""
 
@@ -103,6 +107,8 @@ class EngineCore:
         self._flight: Flight | None = None
         self._drawn: dict[Request, int] = {}
         """The tokens that the flight computes."""
+        self._jumps = 0.0
+        """Share of sampled tokens that lately had forced ones behind them."""
         self._seeds = random.Random(seed)
 
     # -- requests --------------------------------------------------------------------------
@@ -298,21 +304,22 @@ class EngineCore:
             draw = self.sampler.ask_ahead(logits, rows, some, masks)
         self._take_off(some, draw)
         results = draw.read()
-        self._drawn = {}
+        self._drawn, jumps = {}, 0
         for request, sampled in zip(some, results, strict=True):
             if isinstance(sampled, Exception):  # its KV may be as broken as its logits
                 self._fail(request, sampled, keep=False)
                 continue
             self._drawn[request] = sampled.token
             try:
-                self._accept(request, sampled)
+                jumps += self._accept(request, sampled)
             except Exception as error:
                 self._fail(request, error)
+        self._jumps += 0.2 * (jumps / len(some) - self._jumps)
 
     def _take_off(self, requests: list[Request], draw: Draw | RecordedDraw) -> None:
         """Start the next step if it is clear what it will be: all that run are just being given
         a token, and no one is let in."""
-        if not self.runner.flies or not self.scheduler.settled:
+        if not self.runner.flies or not self.scheduler.settled or self._jumps > MANY_JUMPS:
             return
         if len(requests) != len(self.scheduler.running) or any(r.lora for r in requests):
             return
@@ -331,8 +338,8 @@ class EngineCore:
         if step is not None:
             self._flight = Flight(some, step)
 
-    def _accept(self, request: Request, sampled: Sampled) -> None:
-        """Take a sampled token, and what it forces behind it."""
+    def _accept(self, request: Request, sampled: Sampled) -> bool:
+        """Take a sampled token, and what it forces behind it. Returns whether it forces any."""
         at = len(request.ids)
         accepted = accept(request, sampled, self.tokenizer)
         if accepted[0].how == "sampled":
@@ -344,6 +351,7 @@ class EngineCore:
         self._tell(request, accepted)
         if not request.done:
             request.updated()
+        return len(accepted) > 1
 
     def _tell(self, request: Request, accepted: list[Accepted]) -> None:
         """Events for new tokens; ends the request if the last of them does."""

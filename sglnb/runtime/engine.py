@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import EngineError
-from ..events import EventLog
+from ..events import EventLog, Preparing
 from . import settings
 from .arguments import at_least_one, one_of
 from .attention.choose import BACKENDS, make_attention
@@ -223,17 +224,30 @@ class Engine:
             self.events.emit(arrived)
             if request.compiling is None:
                 self._core.add(request)
-                return
-            self._core.compiling.append(request)
-            request.compiling.add_done_callback(lambda future: self._compiled(request))
+            else:
+                self._wait_for_constraint(request, f"compiling {arrived.constraint[:100]}")
 
         self._worker.post(enqueue)
         return request
 
-    def _compiled(self, request: Request) -> None:
-        """On a thread that compiles, or on the engine's: go on with ``request``."""
-        with contextlib.suppress(EngineError):  # shut down meanwhile, and the request with it
-            self._worker.post(lambda: self._core.compiled(request))
+    def _wait_for_constraint(self, request: Request, what: str) -> None:
+        """On the engine's thread: go on with ``request`` when its constraint is compiled."""
+        began = time.monotonic()
+        self._core.compiling.append(request)
+        self.events.emit(Preparing(what=what, rid=request.rid))
+
+        def go_on() -> None:
+            if not request.done:
+                seconds = time.monotonic() - began
+                self.events.emit(Preparing(what=what, rid=request.rid, seconds=seconds))
+                self._core.compiled(request)
+
+        def compiled(_: object) -> None:
+            """On a thread that compiles."""
+            with contextlib.suppress(EngineError):  # shut down meanwhile, and the request with it
+                self._worker.post(go_on)
+
+        request.compiling.add_done_callback(compiled)
 
     def prompt_ids(self, prompt: str | list[int], image_data: Any = None) -> list[int]:
         """The tokens that :meth:`submit` would compute: each image's placeholder becomes as many

@@ -17,7 +17,7 @@ from .compiling import Compiling, Prepared, Ready
 from .constraints import Constraint, compile_constraint
 from .constraints.budget import closer_for
 from .constraints.choices import check_choices
-from .constraints.graph import to_record
+from .constraints.graph import Graphs, to_record
 from .constraints.types import type_name
 from .core import RELEASED, EngineCore
 from .image_prompt import ImagePrompts, PromptImages
@@ -30,6 +30,8 @@ _MAX_SOURCE = 2_000
 """Characters of a constraint's source in an event."""
 _MAX_EDGES = 1_000
 """Edges of an automaton that is told to the views: some 40 kB."""
+_MAX_STATES = 20_000
+"""States of an automaton that is drawn for the log: some tenths of a second."""
 _MAX_USES = 1_000
 """Uses of constraints by runs that are remembered."""
 
@@ -57,7 +59,7 @@ class Intake:
         self.temperature = 1.0
         """What a request gets that does not say."""
         self._tokenizer = core.tokenizer
-        self.compiling = Compiling(core.events.emit)
+        self.compiling = Compiling()
         self._prepared = Prepared()
         self._compiled: weakref.WeakSet[Constraint] = weakref.WeakSet()
         self._names: weakref.WeakKeyDictionary[Constraint, str] = weakref.WeakKeyDictionary()
@@ -171,11 +173,10 @@ class Intake:
         if key in self._prepared:
             request.constrain(*make())
         else:
-            told = _shortened(f"{kind}: {_source(kind, given)}")
-            future = self.compiling.start(f"compiling {told[:100]}", make)
+            future = self.compiling.start(make)
             if not future.done():
                 request.compiling = future
-                return told
+                return _shortened(f"{kind}: {_source(kind, given)}")
             request.constrain(*future.result())
         return self._name(request.constraint)
 
@@ -188,7 +189,7 @@ class Intake:
         )
         if constraint not in self._compiled:
             self._compiled.add(constraint)
-            graph = None if constraint.n_states is None else constraint.graph()
+            graph = _graph(constraint)
             self._core.events.emit(
                 ConstraintCompiled(
                     source=self._name(constraint),
@@ -216,8 +217,7 @@ class Intake:
             self._uses.clear()
         self._uses.add((run, told))
         if constraint not in self._graphs:
-            # One that makes its states on demand would be told of before they are there.
-            graphs = None if constraint.n_states is None else constraint.graph()
+            graphs = _graph(constraint)
             small = graphs is not None and len(graphs.compressed.edges) <= _MAX_EDGES
             self._graphs[constraint] = to_record(graphs.compressed) if small else None
         self._core.events.emit(
@@ -274,6 +274,13 @@ class Intake:
             )
         params.max_new_tokens = min(params.max_new_tokens, room)
         params.min_new_tokens = min(params.min_new_tokens, params.max_new_tokens)
+
+
+def _graph(constraint: Constraint) -> Graphs | None:
+    """What to tell of; None for one that is too large, or that makes its states on demand: it
+    would be told of before they are there."""
+    small = constraint.n_states is not None and constraint.n_states <= _MAX_STATES
+    return constraint.graph() if small else None
 
 
 def _source(kind: str, given: Any) -> str:

@@ -137,7 +137,7 @@ def own_fsm_svg(fsm: FSM | None) -> str:
         return (
             '<svg xmlns="http://www.w3.org/2000/svg" width="320" height="40" role="img" '
             'aria-label="no automaton"><text x="8" y="24" font-family="sans-serif" font-size="12" '
-            'fill="#888888">This constraint has no automaton to draw.</text></svg>'
+            'fill="#737373">This constraint has no automaton to draw.</text></svg>'
         )
     shown = fsm.around(0)
     plan = draw_fsm(fsm, shown, fsm.layers())
@@ -166,7 +166,7 @@ def own_fsm_svg(fsm: FSM | None) -> str:
             )
     if rest:
         parts.append(
-            f'<text x="12" y="{plan.height + 8:.0f}" fill="#888888">+{count(rest, "state")}</text>'
+            f'<text x="12" y="{plan.height + 8:.0f}" fill="#737373">+{count(rest, "state")}</text>'
         )
     return "".join([*parts, "</svg>"])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anywidget
 
-from .assets import css, meter_esm
+from .assets import css, meter_esm, packed
 from .base import hear_while_busy
 
 
@@ -39,7 +39,7 @@ class Meter(anywidget.AnyWidget):
     """Numbers that change: :meth:`tell` sends them. ``in_sight`` is whether the browser shows
     them; a new meter counts as seen, because a busy kernel hears of it late."""
 
-    _esm = meter_esm()
+    _esm = packed(meter_esm())
     _css = css()
 
     def __init__(self) -> None:

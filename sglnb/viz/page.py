@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from sglnb.events import Event
 
-from .assets import css, esm
+from .assets import UNPACK, css, esm, pack
 from .runlog import run_events
 from .saved import SavedLog
 from .text import visible
@@ -21,20 +21,24 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{css}</style>
 </head>
 <body class="sglnb-page">
 <main id="view"></main>
-<script type="application/json" id="log">{log}</script>
+<script type="application/gzip" id="log">{log}</script>
 <script type="module">
-{esm}
-const state = {{ saved: document.getElementById("log").textContent, title: {js_title},
-  panes: {panes}, run: "", foreground: false }};
+{unpack}
+const el = document.getElementById("view");
+if (!globalThis.DecompressionStream) el.textContent = "This page needs a browser of 2023 or later.";
+const style = document.createElement("style");
+style.textContent = await unpack("{css}");
+document.head.append(style);
+const state = {{ saved: await unpack(document.getElementById("log").textContent),
+  title: {js_title}, panes: {panes}, run: "", foreground: false }};
 const model = {{ get: (name) => state[name], on() {{}}, off() {{}}, send() {{}} }};
-render({{ model, el: document.getElementById("view") }});
+(await load("{module}")).render({{ model, el }});
 </script>
 </body>
 </html>
@@ -50,9 +54,10 @@ def page(module: str, saved: str, title: str, panes: str = "auto") -> str:
     """The page of the view ``module`` (see :mod:`.assets`) that starts from the JSON ``saved``."""
     return _PAGE.format(
         title=html.escape(visible(title)),
-        css=css(),
-        log=_in_script(saved),
-        esm=module,
+        css=pack(css()),
+        log=pack(saved),
+        unpack=UNPACK,
+        module=pack(module),
         js_title=_in_script(json.dumps(title)),
         panes=_in_script(json.dumps(panes)),
     )

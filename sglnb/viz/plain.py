@@ -9,6 +9,7 @@ from sglnb.events import Event
 
 from .outline import outline, pins_below, totals
 from .reduce import ViewState, fold
+from .reduce_header import waiting_for
 from .reduce_tree import Node, Tree, node_tokens
 from .runlog import run_events
 from .text import clip_middle, count, one_line, seconds, visible
@@ -20,7 +21,10 @@ LABEL = 80
 def header_words(header: dict[str, Any]) -> list[str]:
     """``["done", "214 tokens", "163 of 182 prompt tokens cached", …]``."""
     elapsed = 0.0 if header["t0"] is None else header["t1"] - header["t0"]
-    words = [header["status"], count(header["completion"], "token")]
+    words = [header["status"]]
+    if wait := waiting_for(header):
+        words.append(clip_middle(one_line(wait[0]), LABEL))
+    words.append(count(header["completion"], "token"))
     if header["prompt"]:
         words.append(f"{header['cached']:,} of {count(header['prompt'], 'prompt token')} cached")
     if header["forced"]:

@@ -31,13 +31,23 @@ def initial_header() -> Header:
 
     ``counts`` holds ``[prompt, cached, completion, forced]`` per request; the totals of the
     same names are their sums. ``busy`` is the time with at least one request unfinished.
+    ``waits`` is what is waited for before there can be more text: ``[what, since when]`` by
+    request, "" for what all requests wait for.
     """
     return {
         "run": "", "title": "", "status": "waiting", "error": "",
         "t0": None, "t1": 0.0, "first": None, "busy": 0.0, "last": 0.0,
         "started": False, "active": 0, "requests": 0, "aborted": 0, "retracted": 0,
         "prompt": 0, "cached": 0, "completion": 0, "forced": 0, "counts": {},
+        "waits": {},
     }  # fmt: skip
+
+
+def waiting_for(header: Header) -> list[Any]:
+    """``[what, since when]`` of what a run has waited for longest; empty when it does not, or when
+    it is over."""
+    waits = header["waits"].values() if header["status"] == "running" else ()
+    return min(waits, key=lambda wait: wait[1], default=[])
 
 
 def reduce_header(header: Header, event: Event) -> Header:
@@ -87,6 +97,13 @@ def _matched(header: Header, event: Any) -> None:
         _replace(header, event.rid, [counts[0], min(event.cached, counts[0]), 0, 0])
 
 
+def _preparing(header: Header, event: Any) -> None:
+    if event.seconds is None:
+        header["waits"][event.rid] = [event.what, event.t]
+    else:
+        header["waits"].pop(event.rid, None)
+
+
 def _retracted(header: Header, event: Any) -> None:
     header["retracted"] += 1
 
@@ -103,6 +120,7 @@ def _tokens(header: Header, event: Any) -> None:
 
 
 def _finished(header: Header, event: Any) -> None:
+    header["waits"].pop(event.rid, None)
     if event.rid not in header["counts"]:
         return
     header["active"] -= 1
@@ -128,6 +146,7 @@ _STEPS = {
     "run_ended": _run_ended,
     "request_arrived": _arrived,
     "request_matched": _matched,
+    "preparing": _preparing,
     "request_retracted": _retracted,
     "tokens": _tokens,
     "request_finished": _finished,

@@ -30,8 +30,8 @@ BASE_KEEP = 12
 
 class RunFilter:
     """Says which events belong to a run's picture: the run's own, the tree's (the tree is shared
-    by all runs), and the engine's steps while the run has a request there. It learns the run's
-    requests as they come and go: show it every event, in order."""
+    by all runs), and the engine's steps and what it waits for while the run has a request there.
+    It learns the run's requests as they come and go: show it every event, in order."""
 
     def __init__(self, run: str):
         self.run = run
@@ -41,7 +41,7 @@ class RunFilter:
     def __call__(self, event: Event) -> bool:
         if self.is_own(event):
             return True
-        return event.kind in TREE_KINDS or (event.kind == "step" and bool(self._open))
+        return event.kind in TREE_KINDS or (bool(self._open) and _is_everyones(event))
 
     def is_own(self, event: Event) -> bool:
         """Whether the event is about this run or one of its requests."""
@@ -61,6 +61,10 @@ class RunFilter:
             self.rids.add(event.rid)  # type: ignore[attr-defined]
             self._open.add(event.rid)  # type: ignore[attr-defined]
         return run == self.run
+
+
+def _is_everyones(event: Event) -> bool:
+    return event.kind == "step" or (event.kind == "preparing" and not event.rid)  # type: ignore
 
 
 def run_events(events: Iterable[Event], run: str) -> list[Event]:

@@ -14,6 +14,8 @@ MAX_REQUESTS = 12
 BAR = 20
 """Height in pixels of a bar that stands for all of the probability."""
 
+_TOO_LARGE = "too many states to draw"
+_NO_STATES = "no automaton to draw: its states are made as it is parsed"
 _SMALL = "font-size: 11px; opacity: 0.7"
 _FORCED = "border-bottom: 2px dotted #E69F00; background-color: rgba(230, 159, 0, 0.14)"
 _COLUMN = "display: inline-block; vertical-align: middle; padding: 0 3px"
@@ -38,6 +40,11 @@ def constraints_html(view: dict[str, Any]) -> str:
             focus = focus_of({"requests": own, "order": list(own)})
             items = strip(view["tokens"], focus) if focus else []
             parts.append(graph_html(FSM(entry["graph"]), items))
+        elif entry:
+            why = _TOO_LARGE if entry["states"] else _NO_STATES
+            parts.append(
+                f'<div style="{_SMALL}">{why}; the tokens above tell what was allowed</div>'
+            )
         parts += [_strip_html(view, request) for request in requests[-MAX_REQUESTS:]]
         if len(requests) > MAX_REQUESTS:
             more = count(len(requests) - MAX_REQUESTS, "earlier request")

@@ -100,7 +100,7 @@ def _drawn(node: Node | None, lines: list[str], at: Place, pins: int) -> str:
         f'<path d="M{at.x0:.1f} {at.y0:.1f}{curve}H{at.x1:.1f}" fill="none" '
         f'stroke="{colour}"{dash}/>'
     ]
-    for text, dy, fill in zip(lines, (-4, 11), ("currentColor", "#888888"), strict=False):
+    for text, dy, fill in zip(lines, (-4, 11), ("currentColor", "#737373"), strict=False):
         parts.append(
             f'<text x="{at.x0 + 30:.1f}" y="{at.y + dy:.1f}" fill="{fill}" xml:space="preserve">'
             f"{html.escape(text)}</text>"

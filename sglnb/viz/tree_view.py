@@ -9,7 +9,7 @@ import traitlets
 from sglnb.events import CacheSnapshot, EventLog
 
 from .ask import Answers
-from .assets import css, tree_esm
+from .assets import css, packed, tree_esm
 from .base import View
 from .runlog import base_snapshot
 from .saved import to_json
@@ -30,7 +30,7 @@ class TreeView(View):
         title: what it is called.
     """
 
-    _esm = tree_esm()
+    _esm = packed(tree_esm())
     _css = css()
     title = traitlets.Unicode("").tag(sync=True)
     saved = traitlets.Unicode("[]").tag(sync=True)

@@ -10,7 +10,7 @@ import traitlets
 from sglnb.events import EventLog
 
 from .ask import Answers
-from .assets import css, esm
+from .assets import css, esm, packed
 from .base import View
 from .publisher import Publisher
 from .text import clip_middle, one_line
@@ -36,7 +36,7 @@ class RunView(View):
         cache: the engine's ``cache``, for the tree's commands; None: there are none.
     """
 
-    _esm = esm()
+    _esm = packed(esm())
     _css = css()
     run = traitlets.Unicode("").tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)

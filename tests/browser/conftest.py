@@ -191,3 +191,9 @@ class Notebook:
 def open_notebook(page, lab):
     """Open a notebook by its name."""
     return lambda name, kernel=True, app="lab": Notebook(page, lab, name, kernel, app)
+
+
+@pytest.fixture(scope="session")
+def notebook_class():
+    """For tests that hold a page for longer than one of them."""
+    return Notebook

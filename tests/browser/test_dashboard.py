@@ -25,7 +25,7 @@ def test_it_shows_and_acts_while_a_cell_runs(lab, open_notebook, page):
     board.locator(".meter dd").first.wait_for()
     assert "3,000 slots" in board.inner_text()
     board.locator("select").nth(2).select_option("lfu")
-    board.get_by_text("eviction is 'lfu' from the next step on").wait_for()
+    board.get_by_role("status").get_by_text("eviction is 'lfu' from the next").wait_for()
     notebook.start(2)
     board.get_by_text("3 requests").or_(
         board.locator(".meter", has_text="running")

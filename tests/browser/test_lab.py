@@ -7,7 +7,6 @@ import time
 
 import nbformat
 import pytest
-from axe_checks import findings
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -110,24 +109,6 @@ def assert_whole(page, card):
         return hits;
     }""")
     assert on_top == [True] * 4
-
-
-def test_views_are_readable_in_the_dark_theme(lab, open_notebook, page):
-    notebook = open_notebook(lab.notebook("dark.ipynb", [LOAD, FORKS]))
-    notebook.run(0)
-    theme = """name => window.jupyterapp.commands.execute(
-        'apputils:change-theme', { theme: name })"""
-    try:
-        page.evaluate(theme, "JupyterLab Dark")
-        page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
-        notebook.run(1)
-        page.locator(".jp-CodeCell").nth(1).scroll_into_view_if_needed()
-        notebook.output(1).locator(".pane-tokens .sampled[role=option]").first.hover()
-        page.screenshot(path=lab.shots / "dark.png")
-        assert findings(page, ".sglnb") == []
-    finally:
-        page.evaluate(theme, "JupyterLab Light")
-        page.wait_for_selector("body[data-jp-theme-light=true]", state="attached")
 
 
 def test_hostile_text_is_text_everywhere(lab, open_notebook, page):

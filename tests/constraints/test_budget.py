@@ -209,3 +209,13 @@ def test_a_pattern_that_wants_a_letter_somewhere(tokenizer):
     for seed in range(4):
         ids = write(constraint, tokenizer, random.Random(seed), 80)
         jsonschema.validate(json.loads(tokenizer.to_bytes(ids)), schema)
+
+
+def test_a_word_of_a_format_is_not_refused_while_there_is_room(tokenizer):
+    """A value's closing quote comes before the signs that would make it longer."""
+    for name, begun in (("hostname", '"'), ("hostname", '"a'), ("time", '"'), ("uuid", '"')):
+        constraint = compile_constraint(json_schema={"format": name}, tokenizer=tokenizer)
+        closer, cursor = constraint.closer(200), constraint.start()
+        for n, token in enumerate(constraint.spelling.spell(begun), 1):
+            cursor.advance(token)
+            assert closer.keeps(cursor, token, 200 - n), (name, begun)

@@ -46,7 +46,7 @@ def lazy(regex: str, max_bytes: int = 1 << 20) -> LazyDFA:
 
 def constraint_of(regex: str, dfa, tokenizer) -> FSMConstraint:
     vocabulary = compile_constraint(regex="a", tokenizer=tokenizer).vocabulary
-    return FSMConstraint("regex", regex, dfa, tokenizer, vocabulary)
+    return FSMConstraint("regex", regex, dfa, least_bytes(dfa), tokenizer, vocabulary)
 
 
 def ids_of(words: np.ndarray) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -298,3 +300,23 @@ def test_the_callers_schema_is_left_alone(tiny):
     assert json.dumps(schema) == before
     assert compile_constraint(json_schema=before, tokenizer=tiny) is first
     assert compile_constraint(json_schema=schema, whitespace="free", tokenizer=tiny) is not first
+
+
+def test_a_schema_that_is_all_enforced_does_not_need_the_slow_library():
+    code = """
+import sys
+sys.modules["jsonschema"] = None  # its import takes over a second
+import sglnb
+from pathlib import Path
+from sglnb.runtime.constraints import compile_constraint
+from sglnb.runtime.tokenizer import Tokenizer
+schema = {"type": "object", "properties": {"a": {"enum": ["b"]}}, "required": ["a"],
+          "additionalProperties": False}
+sglnb.gen("x", json_schema=schema)
+file = Path(sglnb.__file__).parent / "assets" / "sgl-tiny" / "tokenizer.json"
+tokenizer = Tokenizer.from_file(file, eos_ids=(0,))
+constraint = compile_constraint(json_schema=schema, tokenizer=tokenizer)
+assert constraint.accepts('{"a": "b"}')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

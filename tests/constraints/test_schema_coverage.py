@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
+import random
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from jsonschema.validators import validator_for
 
 from sglnb.runtime.constraints.schema_check import _flat_meta_schema
+from sglnb.runtime.constraints.schema_look import _DIALECTS, _LOOKS, is_surely_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +58,42 @@ def test_most_is_enforced_or_found(judged):
 def test_the_page_is_true(coverage, judged):
     page = coverage.PAGE.read_text()
     assert coverage.page(judged) == page, "run python docs/schema_coverage.py"
+
+
+def test_a_quick_look_is_never_wrong(coverage):
+    """What is taken for a schema at a glance is one for the library: the suite's schemas and its
+    instances, as they are and with a keyword more, under each draft that is known."""
+    rng, sure, plain = random.Random(0), 0, 0
+    for draft in coverage.DRAFTS:
+        for entries in json.loads((coverage.SUITE / f"{draft}.json").read_text()).values():
+            for _, schema, cases in entries:
+                plain += is_surely_schema(schema)
+                for one in (schema, *(instance for _, instance, _ in cases)):
+                    for each in (one, *(_with_one_more(one, rng) for _ in range(2))):
+                        if is_surely_schema(each):
+                            kind = validator_for(each, default=jsonschema.Draft202012Validator)
+                            kind.check_schema(each, format_checker=kind.FORMAT_CHECKER)
+                            sure += 1
+    assert sure > 1500
+    assert plain > 500
+
+
+_VALUES = [True, None, 0, -1, 1.0, 0.5, "", "a", "^a(", "string", "#/a", "#a b", "https://a.b/c",
+           [], ["a"], ["a", "a"], ["string", "null"], {}, {"type": "string"}, {"a": {"type": "x"}},
+           [{}], [{"type": 3}], {"(": {}}, {"^a$": True}, *_DIALECTS]  # fmt: skip
+
+
+def _with_one_more(schema: Any, rng: random.Random) -> Any:
+    """A copy with a keyword more, in it or in a schema of it."""
+    out = copy.deepcopy(schema)
+    at = [out]
+    for one in at:
+        if isinstance(one, dict | list):
+            at += one.values() if isinstance(one, dict) else one
+    at = [one for one in at if isinstance(one, dict)]
+    if at:
+        rng.choice(at)[rng.choice([*_LOOKS, "const"])] = copy.deepcopy(rng.choice(_VALUES))
+    return out
 
 
 def test_the_flat_meta_schema_judges_as_the_librarys(coverage):

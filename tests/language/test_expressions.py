@@ -64,6 +64,13 @@ def test_gen_with_choices_is_a_select():
     assert expr.choices_method is sgl.greedy_token_selection
 
 
+def test_choices_may_be_written_instead():
+    words = ("a", "b")
+    expr = sgl.gen("x", choices=words, choices_method="trie", temperature=1, timeout=3)
+    assert isinstance(expr, SglGen)
+    assert expr.sampling_params == {"choices": ["a", "b"], "temperature": 1}
+
+
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
@@ -87,6 +94,22 @@ def test_gen_with_choices_is_a_select():
         (lambda: sgl.gen("x", choices=[]), ValueError, "choices: must be"),
         (lambda: sgl.gen("x", choices="ab"), ValueError, "choices: must be"),
         (lambda: sgl.gen("x", choices_method="x"), ValueError, "choices_method: needs"),
+        (lambda: sgl.gen("x", choices_method="trie"), ValueError, "choices_method: needs"),
+        (
+            lambda: sgl.gen("x", choices=["a", ""], choices_method="trie"),
+            ValueError,
+            "choices: must be non-empty strings",
+        ),
+        (
+            lambda: sgl.gen("x", choices=["a", "b\ud800"], choices_method="trie"),
+            ValueError,
+            "choices: has a lone surrogate",
+        ),
+        (
+            lambda: sgl.select("x", ["a"], choices_method="trie"),
+            ValueError,
+            "choices_method: must be one of",
+        ),
         (lambda: sgl.select("x"), ValueError, "choices: is missing"),
         (lambda: sgl.select("x", ["a", ""]), ValueError, "choices: must be non-empty strings"),
         (lambda: sgl.select("x", ["a"], temperature=1), ValueError, "temperature: "),

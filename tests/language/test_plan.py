@@ -42,6 +42,14 @@ def test_texts_roles_and_holes():
     ]
 
 
+def test_choices_are_scored_or_written():
+    source = """
+        s += "x" + gen("a", choices=q) + gen("b", choices=q, choices_method="trie")
+        s += gen("c", choices=q, choices_method=how)
+    """
+    assert [kind for kind, *_ in shape(source)[1:]] == ["select", "gen", "select"]
+
+
 def test_what_is_not_known_is_a_value():
     assert shape('s += f"a {x} b {NAME} {NAME!r} {3:>4}" + str(5)', NAME="Ada") == [
         ("text", 0, "a "), ("value", 0, "x"), ("text", 0, " b Ada "), ("value", 0, "NAME"),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import re
+import threading
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 
+import sglnb as sgl
 from sglnb.errors import ConstraintError, RequestAborted
 from sglnb.runtime import Engine
-from sglnb.runtime.constraints import compile_constraint, compiler
+from sglnb.runtime.compiling import Compiling
+from sglnb.runtime.constraints import compile_constraint, compiler, turns
+from sglnb.runtime.constraints.turns import step
+from sglnb.viz import fold
+from sglnb.viz.reduce_header import waiting_for
+from sglnb.viz.runlog import RunFilter
 
 DEEP = iter(range(100))
 
@@ -43,14 +52,12 @@ def test_submit_returns_and_others_run_meanwhile(engine):
     assert re.fullmatch(regex, request.result(30).text)
     assert engine.metrics()["compiling"] == 0
     engine.check()
-    kinds = [e.kind for e in engine.events.since(seen) if getattr(e, "rid", "") == request.rid]
-    assert kinds[0] == "request_arrived"
-    told = [e for e in engine.events.since(seen) if e.kind == "preparing"]
-    (built,) = [e for e in engine.events.since(seen) if e.kind == "constraint_compiled"
-                and "{10}" in e.source]  # fmt: skip
-    if built.seconds > 0.7:
-        assert told[0].what == f"compiling regex: {regex}"
-        assert told[-1].seconds > 0.5
+    log = [e for e in engine.events.since(seen) if getattr(e, "rid", "") == request.rid]
+    assert [e.kind for e in log[:3]] == ["request_arrived", "preparing", "preparing"]
+    _, begun, done = log[:3]
+    assert begun.what == done.what == f"compiling regex: {regex}"
+    assert begun.seconds is None
+    assert done.seconds > 0
 
 
 def test_abort_while_it_is_compiled(engine):
@@ -65,6 +72,86 @@ def test_abort_while_it_is_compiled(engine):
         by_run.result(5)
     assert engine.metrics()["compiling"] == 0
     engine.check()
+
+
+def test_a_run_that_waits_for_its_constraint_says_so_and_can_be_stopped(engine):
+    """90,000 choices of a program: others go on, the run's header tells, a stop ends it."""
+
+    @sgl.function
+    def ask(s, words):
+        s += "x" + sgl.gen("word", choices=words, choices_method="trie", temperature=0.0)
+
+    def header():
+        log = [e for e in engine.events.since(seen) if e.seq >= seen]
+        return fold(filter(RunFilter(state.run_id), log))["header"]
+
+    letters = random.Random(0)
+    words = ["".join(letters.choices("abcdefgh ", k=12)) for _ in range(90_000)]
+    seen = engine.events.next_seq
+    state = ask.run(words, backend=engine, stream=True)
+    until(lambda: waiting_for(header()))
+    assert waiting_for(header())[0].startswith(f'compiling choices: ["{words[0]}", ')
+    assert engine.generate("y", {"max_new_tokens": 3, "regex": "abc"})["text"] == "abc"
+    assert waiting_for(header())
+    state.abort()
+    until(lambda: header()["status"] == "stopped")
+    assert header()["waits"] == {}
+    assert engine.metrics()["compiling"] == 0
+    assert ask.run(words, backend=engine)["word"] in words
+    until(lambda: header()["status"] != "running")
+    engine.check()
+
+
+def lists_of_words(n: int) -> list[list[str]]:
+    """Choices that take a second each."""
+    letters = random.Random(n)
+    return [["".join(letters.choices("abcdefgh ", k=12)) for _ in range(50_000)] for _ in range(n)]
+
+
+def test_what_is_quick_passes_what_is_heavy_and_what_is_given_up_ends(engine):
+    many, last = lists_of_words(6), heavy()
+    seen = engine.events.next_seq
+    requests = [engine.submit("x", {"choices": words, "max_new_tokens": 20}) for words in many]
+    quick = engine.submit("x", {"regex": f"quick{next(DEEP)}", "max_new_tokens": 9}).result(30)
+    assert quick.text.startswith("quick")
+    assert sum(request.done for request in requests) < 3, "they take turns"
+    for request in requests:
+        request.abort()
+    assert engine.submit("x", {"regex": last, "max_new_tokens": 60}).result(30).ids
+    built = [e for e in engine.events.since(seen) if e.kind == "constraint_compiled"]
+    assert sum(e.source.startswith("choices") for e in built) < 4
+    assert engine.metrics()["compiling"] == 0
+    assert engine.generate("x", {"choices": many[-1], "max_new_tokens": 20})["text"] in many[-1]
+    engine.check()
+
+
+def test_one_heavy_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(turns, "LIGHT", 0.0)
+    compiling, steps, go = Compiling(), [], threading.Event()
+
+    def make(name: str):
+        def run():
+            for _ in range(20):
+                step()
+                steps.append(name)
+                go.wait(0.001)
+            return name
+
+        return run
+
+    begun = [compiling.start(make(name)) for name in "abc"]
+    assert [one.result(5) for one in begun] == ["a", "b", "c"]
+    changes = sum(one != before for one, before in zip(steps[1:], steps, strict=False))
+    assert changes == 2, "".join(steps)
+    endless = compiling.start(lambda: [step() for _ in iter(lambda: time.sleep(0.01), 1)])
+    waits = compiling.start(make("d"))
+    for one in (waits, endless):
+        one.cancel()
+        with pytest.raises((turns.GivenUp, CancelledError)):
+            one.result(5)
+    assert compiling.start(make("e")).result(5) == "e", "those given up have left"
+    step()  # nobody's turn: it does nothing
+    compiling.shutdown()
 
 
 def test_a_mistake_that_shows_late_fails_the_request(engine):

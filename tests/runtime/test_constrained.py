@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+from collections import Counter
 
 import pytest
 
@@ -52,6 +54,47 @@ def test_forced_text_needs_no_model(engine, text):
     canonical = engine.tokenizer.encode_plain(text)
     assert jumped["output_ids"] == canonical
     assert jumped["meta_info"]["forced_tokens"] == len(canonical)
+
+
+@pytest.mark.parametrize("retokenize", ["hold-back", "rewind"])
+def test_jumps_with_all_else(engine, retokenize):
+    """Jump-forward with log-probabilities, a stream, several texts, stop strings and a budget, all
+    at once and at random."""
+    rng, reasons, forced = random.Random(retokenize), Counter(), 0
+    for seed in range(14):
+        regex, stop = rng.choice(REGEXES), rng.choice([None, None, ["e"], ['",', "lait"], "-4"])
+        params = {
+            "regex": regex, "n": rng.choice([1, 3]), "max_new_tokens": rng.choice([4, 14, 40]),
+            "temperature": rng.choice([0, 1.2]), "seed": seed, "on_budget": "cut",
+            "retokenize": retokenize, **({} if stop is None else {"stop": stop}),
+        }  # fmt: skip
+        last: dict[int, dict] = {}
+        for part in engine.generate(PROMPT, params, stream=True, return_logprob=True):
+            index = part.get("index", 0)
+            assert index not in last or part["text"].startswith(last[index]["text"])
+            last[index] = part
+        again = engine.generate(PROMPT, params)
+        again = [again] if params["n"] == 1 else again
+        assert [last[i]["text"] for i in sorted(last)] == [one["text"] for one in again]
+        for one in last.values():
+            text, ids, info = one["text"], one["output_ids"], one["meta_info"]
+            reason, scores = info["finish_reason"], info["output_token_logprobs"]
+            assert [i for _, i, _ in scores] == ids
+            assert all(score is not None and score <= 1e-5 for score, _, _ in scores)
+            assert len(ids) == info["completion_tokens"] <= params["max_new_tokens"]
+            forced += info["forced_tokens"]
+            matched = reason.get("matched")
+            reasons[reason["type"], isinstance(matched, str)] += 1
+            if reason["type"] == "length":
+                assert len(ids) == params["max_new_tokens"]
+            elif isinstance(matched, str):
+                assert matched in ([stop] if isinstance(stop, str) else stop)
+                assert matched not in text
+            else:
+                assert re.fullmatch(regex, text)
+    assert forced > 50
+    assert min(reasons["stop", False], reasons["stop", True], reasons["length", False]) > 2
+    engine.check()
 
 
 def test_choices_are_taken_whole(engine):

@@ -18,7 +18,7 @@ from sglnb.runtime import Engine
 from sglnb.runtime.byte_lru import ByteLRU
 from sglnb.runtime.image_keys import ImageKeys
 from sglnb.runtime.images import load_image
-from sglnb.viz import to_html
+from sglnb.viz import static_html
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_views_show_an_image_as_one_readable_piece(engine, here):
     assert sum(node["text"].count(name) for node in nodes) == 1
     assert sum(node["pieces"].count(name) for node in nodes) == 1
     engine.cache.emit_snapshot()
-    assert name.strip("<>") in to_html(engine.events.since(0), "x")
+    assert name.strip("<>") in static_html(engine.events.since(0), "x")
     assert request.images is None, "a request that is done keeps no pixels"
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from viz_hostile import CONTROLS, LONG, NASTY, TEXTS, infect
-from viz_logs import load, run_of
+from viz_logs import load, log_of, run_of
 
 import sglnb as sgl
 from sglnb import viz
@@ -64,8 +64,7 @@ def check_page(html):
     found = Tags(html)
     assert found.tags <= PAGE_TAGS
     assert html.count("<script") == 2 == html.count("</script")
-    log = re.search(r'<script type="application/json" id="log">(.*?)</script>', html, re.DOTALL)
-    assert isinstance(json.loads(log.group(1)), (dict, list))
+    assert isinstance(log_of(html), (dict, list))
     html.encode("utf-8")
 
 
@@ -120,7 +119,7 @@ def check_all(events, tmp_path):
     log = EventLog()
     for event in events:
         log.emit(event)
-    trace = log.to_perfetto(tmp_path / "trace.json").read_text(encoding="ascii")
+    trace = log.to_perfetto(tmp_path / "trace.json").read_text(encoding="utf-8")
     json.loads(trace)
     return sizes
 
@@ -194,7 +193,7 @@ def test_every_export_of_a_real_run_without_dot(engine, tmp_path, monkeypatch):
     check_frame(snapshot.to_frame())
     check_static(snapshot._repr_mimebundle_()["text/html"])
     trace = engine.events.to_perfetto(tmp_path / "trace.json")
-    json.loads(trace.read_text(encoding="ascii"))
+    json.loads(trace.read_text(encoding="utf-8"))
     graph = program.trace(backend=engine)
     check_svg(graph.to_svg())
     check_text(graph.to_dot())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -28,7 +29,7 @@ def engine():
 
 
 def trace_of(log, tmp_path) -> list[dict]:
-    record = json.loads(log.to_perfetto(tmp_path / "trace.json").read_text())
+    record = json.loads(log.to_perfetto(tmp_path / "trace.json").read_text("utf-8"))
     assert set(record) == {"traceEvents", "displayTimeUnit"}
     return record["traceEvents"]
 
@@ -94,4 +95,7 @@ def test_what_has_not_ended_and_hostile_names(tmp_path):
     )
     events = trace_of(log, tmp_path)
     check(events)
-    assert sum(e["name"] == name for e in events if e["ph"] == "X") == 2
+    shown = '</script><img src=x onerror=alert(1)>"⧵⟨U+2028⟩⟨U+0000⟩'
+    assert sum(e["name"] == shown for e in events if e["ph"] == "X") == 2
+    text = (tmp_path / "trace.json").read_text("utf-8")
+    assert set(re.findall(r"\\.", text)) == {r"\""}, "viewers do not undo other escapes"

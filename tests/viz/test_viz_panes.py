@@ -428,3 +428,14 @@ def test_the_publisher_sends_steps_and_graphs():
     Publisher(log, run_of(events), messages.append, saves.append).finish()
     kinds = {wire["k"] for message in messages for wire in json.loads(message["json"])}
     assert {"step", "constraint_used"} <= kinds
+
+
+@pytest.mark.parametrize(
+    "regex", [r"a(b|[^\s\S])c", r"(a[^\s\S]|b)+d", r"(x|y[^\s\S]z)(q|)|[^\s\S]"]
+)
+def test_no_state_is_drawn_from_which_there_is_no_end(regex, engine):
+    graph = sgl.compile_constraint(regex=regex, tokenizer=engine.tokenizer).graph().plain
+    alive = {node.id for node in graph.nodes if node.final}
+    for _ in graph.nodes:
+        alive |= {edge.source for edge in graph.edges if edge.target in alive}
+    assert alive == {node.id for node in graph.nodes}

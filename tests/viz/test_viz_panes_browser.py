@@ -8,6 +8,7 @@ import pytest
 from viz_logs import load, run_of
 from viz_page import HOST, feed, published, settle, show
 
+import sglnb as sgl
 from sglnb import simulate
 from sglnb.runtime.trace import TraceRequest
 from sglnb.viz import to_html
@@ -95,6 +96,30 @@ def test_without_an_automaton_the_strip_is_all(page):
     settle(page)
     assert page.locator(".fsm-scroll").is_hidden()
     assert "wand" in page.locator(".strip").inner_text()
+    assert page.locator(".choice-step").count() > 0
+
+
+def test_a_grammar_shows_what_each_step_could_have_been(page):
+    """llguidance tells no states and no rules; the tokens of each step are told."""
+    grammar = 'start: sum\nsum: N | "(" sum "+" sum ")"\nN: /[0-9]{1,3}/'
+    with sgl.Engine(kv_tokens=500, seed=0) as engine:
+        params = {"max_new_tokens": 12, "grammar": grammar, "temperature": 0}
+        engine.submit("(1+", params, run="r", top_logprobs_num=5, return_logprob=True).result()
+        events = engine.events.since()
+    page.set_content(to_html(events, "r", panes="tokens,constraint"))
+    steps = page.locator(".choice-step")
+    steps.first.wait_for()
+    assert page.locator(".fsm-scroll").is_hidden()
+    assert "does not tell which rules are open" in page.locator(".constraint").inner_text()
+    made = [e for e in events if e.kind == "tokens" and e.how == "sampled"]
+    allowed = [n for each in made for n in each.allowed]
+    heads = steps.locator(".small").all_inner_texts()
+    assert heads == [f"{n:,} allowed" for n in allowed][-12:]
+    assert page.locator(".choice-step .masked").count() > 0
+    assert steps.locator(".taken").count() == steps.count(), "what was taken is in each column"
+    page.locator(".cell").first.focus()
+    assert "on" in steps.first.get_attribute("class").split()
+    assert page.locator(".choice-step.on").count() == 1
 
 
 def test_replay_walks_the_automaton_and_fills_the_schedule(page):

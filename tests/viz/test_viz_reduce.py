@@ -12,8 +12,10 @@ from viz_logs import NAMES, load, run_of
 from viz_node import run_node
 
 from sglnb.events import (
+    EventLog,
     NodeInserted,
     NodeSplit,
+    Preparing,
     RequestArrived,
     RequestFinished,
     RunEnded,
@@ -23,9 +25,11 @@ from sglnb.events import (
     StateStarted,
 )
 from sglnb.viz import fold, initial, reduce, run_events
-from sglnb.viz.plain import ordered_rows
+from sglnb.viz.plain import ordered_rows, to_text
+from sglnb.viz.reduce_header import waiting_for
 from sglnb.viz.reduce_tree import KEEP, initial_tree, node_tokens, reduce_tree
-from sglnb.viz.runlog import compact_nodes
+from sglnb.viz.runlog import RunFilter, compact_nodes
+from sglnb.viz.wire import Encoder
 
 
 def text_of(row, kind=None):
@@ -208,3 +212,57 @@ def test_a_stop_is_told_from_a_failure(error):
     assert view["tokens"]["rows"]["s"]["error"] == (error if failed else "")
     code = "const { fold } = await import(staticUrl + '/reduce.js'); output(fold(input));"
     assert run_node(code, [event.to_dict() for event in log]) == json.loads(json.dumps(view))
+
+
+def test_what_a_run_waits_for_is_in_its_header():
+    """Its own compilations and what all wait for, not those of other runs; the oldest first, until
+    it is done, or the request is."""
+
+    def preparing(what, rid="", seconds=None):
+        return Preparing(what=what, rid=rid, seconds=seconds)
+
+    def arrived(rid):
+        return RequestArrived(
+            rid=rid, run="x", state="s", name=rid, purpose="gen", ids=[1], pieces=["a"]
+        )
+
+    story = [  # what happens, and what the run waits for then
+        (preparing("kernels"), ""),  # before the run: over, or somebody else's
+        (RunStarted(run="x"), ""),
+        (StateStarted(state="s", run="x"), ""),
+        (arrived("a"), ""),
+        (preparing("compiling <b>(a|b)*</b>", "a"), "compiling <b>(a|b)*</b>"),
+        (preparing("not theirs", "other"), "compiling <b>(a|b)*</b>"),
+        (arrived("b"), "compiling <b>(a|b)*</b>"),
+        (preparing("a list", "b"), "compiling <b>(a|b)*</b>"),
+        (preparing("kernels"), "compiling <b>(a|b)*</b>"),
+        (preparing("compiling <b>(a|b)*</b>", "a", 2.5), "a list"),
+        (RequestFinished(rid="b", reason="abort"), "kernels"),
+        (preparing("kernels", seconds=0.1), ""),
+        (preparing("a list", "b"), "a list"),
+        (RunEnded(run="x", error="RequestAborted: stopped"), ""),
+    ]
+    log = EventLog()
+    wanted, after, own = RunFilter("x"), [], []
+    for event, waits in story:
+        log.emit(event)
+        if wanted(event):
+            own.append(event)
+            after.append(waits)
+            wait = waiting_for(fold(own)["header"])
+            assert (wait[0] if wait else "") == waits
+            times = [e.t for e in own if getattr(e, "what", "") == waits]
+            assert not wait or wait[1] in times
+    assert len(own) == len(story) - 2
+    code = """
+        const { initial, reduce } = await import(staticUrl + '/reduce.js');
+        const { waitingFor } = await import(staticUrl + '/reduce_header.js');
+        const { makeDecoder } = await import(staticUrl + '/wire.js');
+        const view = initial(), decode = makeDecoder();
+        output(input.map((event) => {
+            reduce(view, decode(event));
+            return (waitingFor(view.header) ?? [""])[0];
+        }));
+    """
+    assert run_node(code, [*map(Encoder(), own)]) == after
+    assert "running · compiling <b>(a|b)*</b> · 0 tokens" in to_text(log.since(0)[:7], "x")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
-from viz_logs import NAMES, load, run_of
+from viz_logs import NAMES, load, log_of, run_of
 from viz_node import STATIC, node
 
 from sglnb import viz
-from sglnb.viz.assets import METER_MODULES, MODULES, TREE_MODULES, css, esm, meter_esm, tree_esm
+from sglnb.viz.assets import (
+    METER_MODULES,
+    MODULES,
+    TREE_MODULES,
+    css,
+    esm,
+    meter_esm,
+    packed,
+    tree_esm,
+)
 from sglnb.viz.runlog import compact_nodes
 from sglnb.viz.tree_export import own_svg
 
@@ -79,12 +87,11 @@ def test_a_page_holds_its_log_and_needs_no_network(name):
     assert page.count("</script>") == 2
     assert "http:" not in re.sub(r"http://www\.w3\.org/2000/svg", "", page)
     assert "https:" not in page
-    log = re.search(r'<script type="application/json" id="log">(.*?)</script>', page, re.DOTALL)
-    saved = json.loads(log.group(1))
-    numbers = [wire["s"] + later for wire in saved["events"] for later in wire.get("sq", [0])]
+    wires = log_of(page)["events"]
+    numbers = [wire["s"] + later for wire in wires for later in wire.get("sq", [0])]
     assert {*numbers} == {event.seq for event in viz.run_events(events, run_of(events))}
-    assert log.group(1).isascii()
-    page.encode("utf-8")
+    assert page == viz.to_html(events, run_of(events))
+    assert len(page.encode("utf-8")) < 110_000
 
 
 def test_an_iframe_cannot_be_left():
@@ -107,7 +114,7 @@ def test_a_joined_module_is_one_valid_module(module, tmp_path):
     path.write_text(text)
     done = subprocess.run([node(), "--check", path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(text) + len(css()) < 225_000  # each view in a saved notebook has a copy
+    assert len(packed(text)) + len(css()) < 115_000  # each view in a saved notebook has a copy
 
 
 def test_every_module_is_in_a_view():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from pathlib import Path
 
 from sglnb.events import Event, event_from_dict
@@ -24,3 +27,9 @@ def load(name: str) -> list[Event]:
 def run_of(events: list[Event]) -> str:
     """The id of the log's run."""
     return next(event.run for event in events if event.kind == "run_started")
+
+
+def log_of(page: str):
+    """The log that a self-contained page holds."""
+    packed = re.search(r'<script type="application/gzip" id="log">([\w+/=]*)</script>', page)
+    return json.loads(gzip.decompress(base64.b64decode(packed[1])))

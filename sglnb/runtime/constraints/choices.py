@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.dfa import DFA, Alphabet
+from sglnb.runtime.constraints.turns import step
 
 MAX_CHARACTERS = 5_000_000
 
@@ -68,7 +69,9 @@ def choices_dfa(choices: tuple[str, ...]) -> DFA:
         return number
 
     before = ""
-    for text in sorted(choices):
+    for n, text in enumerate(sorted(choices)):
+        if n % 256 == 0:
+            step()
         pairs = enumerate(zip(before, text, strict=False))
         settle(next((i for i, (a, b) in pairs if a != b), len(before)), before)
         while len(open_rows) <= len(text):

@@ -25,9 +25,10 @@ from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
 from sglnb.runtime.constraints.minimize import minimize
 from sglnb.runtime.constraints.nfa import NFA
 from sglnb.runtime.constraints.schema import Prepared, prepare
-from sglnb.runtime.constraints.schema_check import check_text
+from sglnb.runtime.constraints.schema_check import check_text, validator_of
 from sglnb.runtime.constraints.syntax import parse_regex
 from sglnb.runtime.constraints.tools import tool_set
+from sglnb.runtime.constraints.turns import GivenUp
 from sglnb.runtime.constraints.types import schema_of, type_name
 from sglnb.runtime.constraints.vocabulary import Vocabulary
 from sglnb.runtime.tokenizer import Tokenizer
@@ -123,28 +124,34 @@ def compile_constraint(
     if choices is not None:
         distinct = check_choices(choices)
         source = json.dumps(distinct, ensure_ascii=False)
-        return _fsm(kind, source, lambda: choices_dfa(distinct), tokenizer)
+        least = min(len(choice.encode()) for choice in distinct)
+        return _fsm(kind, source, lambda: (choices_dfa(distinct), least), tokenizer)
     if kind in ("regex", "grammar", "ebnf"):
         source = given[kind]
         if not isinstance(source, str):
             raise ConstraintError(f"{kind}: expected a string, got {source.__class__.__name__}")
         if kind == "regex":
-            return _fsm(kind, source, lambda: regex_dfa(source), tokenizer)
+            return _fsm(kind, source, partial(_measured_dfa, source), tokenizer)
         return _llg((kind, source), lambda: Prepared(read_grammar(source, kind)), None, tokenizer)
     source, schema = schema_source(kind, given[kind])
     key = (kind, source, schema, whitespace or "", str(bool(lenient)))
-    return _llg(
-        key,
-        lambda: prepare(schema, whitespace, lenient, kind),
-        partial(check_text, schema),
-        tokenizer,
-    )
+
+    def read() -> Prepared:
+        ready = prepare(schema, whitespace, lenient, kind)
+        if ready.warnings:
+            validator_of(schema)  # now, not when a text is there to be checked
+        return ready
+
+    return _llg(key, read, partial(check_text, schema), tokenizer)
 
 
-def _fsm(kind: str, source: str, build: Callable[[], DFA], tokenizer: Tokenizer) -> Constraint:
-    def make(dfa: DFA, vocabulary: Vocabulary) -> Constraint:
-        constraint = FSMConstraint(kind, source, dfa, tokenizer, vocabulary)
-        constraint.min_tokens = least_tokens(least_bytes(dfa), vocabulary)
+def _fsm(
+    kind: str, source: str, build: Callable[[], tuple[DFA, int]], tokenizer: Tokenizer
+) -> Constraint:
+    def make(built: tuple[DFA, int], vocabulary: Vocabulary) -> Constraint:
+        dfa, least = built
+        constraint = FSMConstraint(kind, source, dfa, least, tokenizer, vocabulary)
+        constraint.min_tokens = least_tokens(least, vocabulary)
         constraint.masks(0, b"")  # the first step should not have to wait for it
         return constraint
 
@@ -219,6 +226,11 @@ def regex_dfa(regex: str) -> DFA:
         return LazyDFA(subsets)
 
 
+def _measured_dfa(regex: str) -> tuple[DFA, int]:
+    dfa = regex_dfa(regex)
+    return dfa, least_bytes(dfa)
+
+
 class _Cache:
     """What was compiled for one tokenizer; it lives on the tokenizer and goes with it."""
 
@@ -258,6 +270,10 @@ class _Cache:
                         result = self._compile(build, tool, make)
                     except ConstraintError as error:
                         result = ConstraintError(str(error))  # without its traceback
+                    except GivenUp:
+                        with _LOCK:
+                            self._compiling.pop(key, None)
+                        raise
                     self._keep(key, result)
         if isinstance(result, ConstraintError):
             raise ConstraintError(str(result))

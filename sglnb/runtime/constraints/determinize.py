@@ -7,6 +7,7 @@ import numpy as np
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.dfa import DFA, Alphabet
 from sglnb.runtime.constraints.nfa import NFA
+from sglnb.runtime.constraints.turns import step
 
 MAX_STATES = 10_000
 MAX_STEPS = 2_000_000
@@ -54,6 +55,8 @@ class Subsets:
         self._words: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._left = MAX_STEPS
         for q in reversed(range(len(nfa.moves))):  # mostly successors first
+            if q % 1024 == 0:
+                step()
             self._closures[q] = self._closure(q)
         self.start = self._closures[0]
         self.end = self._bit.get(nfa.end, 0)
@@ -152,6 +155,8 @@ class Subsets:
         queue = [self.start]
         self._left = MAX_STEPS
         for subset in queue:
+            if len(rows) % 64 == 0:
+                step()
             row: dict[int, int] = {}
             self._work(subset.bit_count() * (1 + len(self.core) // 2048))
             for classes, reached in self.exits(subset):

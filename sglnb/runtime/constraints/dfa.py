@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from functools import cached_property
 
 import numpy as np
 
 from sglnb.runtime.constraints.charset import CharSet, runs, size
+from sglnb.runtime.constraints.once import once
 from sglnb.runtime.constraints.shortest import Back
 
 _DENSE_ENTRIES = 4_000_000
@@ -110,7 +110,7 @@ class Alphabet:
         out[touched[touched >= 0], which[touched >= 0]] = True
         return out
 
-    @cached_property
+    @once
     def single(self) -> list[str | None]:
         """The character of each class that has only one."""
         return [chr(s[0][0]) if size(s) == 1 else None for s in self.sets]
@@ -146,7 +146,7 @@ class DFA:
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where(known[at] == keys, target[at], -1)
 
-    @cached_property
+    @once
     def _sparse(self) -> tuple[np.ndarray, np.ndarray]:
         width = len(self.alphabet) + 1
         pairs = sorted(
@@ -155,7 +155,7 @@ class DFA:
         table = np.array(pairs or [(-1, -1)], dtype=np.int64).T
         return table[0].copy(), table[1].copy()
 
-    @cached_property
+    @once
     def _dense(self) -> np.ndarray | None:
         entries = (len(self.rows) + 1) * (len(self.alphabet) + 1)  # the last row: of state -1
         if entries > _DENSE_ENTRIES:
@@ -196,7 +196,7 @@ class DFA:
         char = self.alphabet.single[c]
         return None if char is None else (char, target)
 
-    @cached_property
+    @once
     def nbytes(self) -> int:
         """Memory that it takes, about: a Python dict for each state, and the tables of it."""
         edges = sum(map(len, self.rows))

@@ -19,12 +19,15 @@ import numpy as np
 from sglnb.runtime.constraints.dfa import DFA
 from sglnb.runtime.constraints.masks import Landing, TokenMasks
 from sglnb.runtime.constraints.shortest import FAR, shortest_ways
+from sglnb.runtime.constraints.turns import step
 from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 
 MAX_PLACES = 5_000
 """Places that are followed in a vocabulary that lacks some bytes, at most."""
 MAX_WORK = 50_000_000
 """Tokens that are followed for the shortest way, at most: some seconds."""
+_PLACE_WORK = 1_500
+"""What looking at a place takes beside its tokens."""
 
 Place = tuple[int, bytes]
 """An automaton state, and the bytes of a character that the last token began."""
@@ -147,6 +150,7 @@ class Best(Bounds):
     """
 
     def __init__(self, dfa: DFA, vocabulary: Vocabulary, masks: TokenMasks):
+        _check_work(_PLACE_WORK * len(dfa))
         super().__init__(dfa, vocabulary)
         self._masks = masks
         self._after_lead = [
@@ -167,7 +171,9 @@ class Best(Bounds):
         begun: list[tuple[int, int, int]] = []
         seen, todo, work = {0}, [0], 0
         for here in todo:
+            step()
             targets = set()
+            work += _PLACE_WORK
             for landing in [] if here < 0 else self._masks.landings(here, b""):
                 work += len(landing.tokens)
                 targets |= self._places(landing)
@@ -185,8 +191,7 @@ class Best(Bounds):
                     into.setdefault(target, []).append((here, 1))
             todo += reached - seen
             seen |= reached
-            if work > MAX_WORK or len(seen) > MAX_WORK // 100:
-                raise OverflowError(f"more than {MAX_WORK:,} tokens")
+            _check_work(work)
         return into, begun
 
     def _places(self, landing: Landing) -> set[int]:
@@ -205,6 +210,11 @@ class Best(Bounds):
             for landing in self._masks.walk(roots, states):
                 out |= self._places(landing)
         return out
+
+
+def _check_work(tokens: int) -> None:
+    if tokens > MAX_WORK:
+        raise OverflowError(f"more than {MAX_WORK:,} tokens")
 
 
 def _goes_on(vocabulary: Vocabulary, root: int) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from sglnb.errors import ConstraintError
 from sglnb.runtime.constraints.base import Constraint, Cursor
 from sglnb.runtime.constraints.closing import FSMCloser
@@ -12,6 +10,7 @@ from sglnb.runtime.constraints.distance import Best, Bounds, Distances, Place, S
 from sglnb.runtime.constraints.graph import Graphs, draw
 from sglnb.runtime.constraints.jump import JumpForward
 from sglnb.runtime.constraints.masks import Mask, TokenMasks
+from sglnb.runtime.constraints.once import once
 from sglnb.runtime.constraints.vocabulary import Vocabulary, utf8_span
 from sglnb.runtime.tokenizer import Tokenizer
 
@@ -21,14 +20,24 @@ class FSMConstraint(Constraint):
 
     The state of a request is an automaton state and the bytes of a character that the last
     token began.
+
+    Args:
+        least_bytes: of the shortest text.
     """
 
     def __init__(
-        self, kind: str, source: str, dfa: DFA, tokenizer: Tokenizer, vocabulary: Vocabulary
+        self,
+        kind: str,
+        source: str,
+        dfa: DFA,
+        least_bytes: int,
+        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
     ):
         self.kind = kind
         self.source = source
         self.dfa = dfa
+        self.least_bytes = least_bytes
         self.n_states = len(dfa) if dfa.complete else None
         self.compile_ms = 0.0
         self.vocabulary = vocabulary
@@ -38,7 +47,7 @@ class FSMConstraint(Constraint):
         if not vocabulary.has_all_bytes:
             self.masks.live = self._live_places()
 
-    @cached_property
+    @once
     def _distances(self) -> Distances:
         return Bounds(self.dfa, self.vocabulary)
 
@@ -56,7 +65,7 @@ class FSMConstraint(Constraint):
     def graph(self) -> Graphs:
         return self._graphs if self.dfa.complete else draw(self.dfa)
 
-    @cached_property
+    @once
     def _graphs(self) -> Graphs:
         return draw(self.dfa)
 
@@ -116,7 +125,8 @@ class FSMConstraint(Constraint):
         return masks + self.dfa.nbytes + self.jump.nbytes
 
     def at_least(self, budget: int) -> int:
-        if budget < self.min_tokens or self._distances.of(0, b"") <= budget:
+        a_byte_each = self.vocabulary.has_all_bytes and self.least_bytes <= budget
+        if budget < self.min_tokens or a_byte_each or self._distances.of(0, b"") <= budget:
             return self.min_tokens
         if isinstance(self._distances, Spelled):
             return self._distances.of(0, b"")
@@ -126,11 +136,11 @@ class FSMConstraint(Constraint):
         closer = self._closer
         return closer if closer.distances.of(0, b"") <= budget else None
 
-    @cached_property
+    @once
     def _closer(self) -> FSMCloser:
         return FSMCloser(self.masks, self._best or self._distances)
 
-    @cached_property
+    @once
     def _best(self) -> Best | None:
         if isinstance(self._distances, Spelled) or not self.dfa.complete:
             return None

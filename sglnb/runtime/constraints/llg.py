@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import cached_property
 
 import llguidance
 import numpy as np
@@ -26,6 +25,7 @@ from sglnb.runtime.constraints.llg_closing import (
     shortest,
 )
 from sglnb.runtime.constraints.llg_vocabulary import LLGVocabulary
+from sglnb.runtime.constraints.once import once
 from sglnb.runtime.constraints.spelling import RECENT, common_prefix
 from sglnb.runtime.tokenizer import Tokenizer
 
@@ -97,7 +97,7 @@ class LLGConstraint(Constraint):
     def graph(self) -> None:
         """None: an Earley parser has no fixed states to draw."""
 
-    @cached_property
+    @once
     def _shortest(self) -> list[int] | None:
         """The shortest text that was found, as tokens."""
         return shortest(self._matcher, self.vocabulary, LONGEST_WAY, FIRST_LOOKS)

@@ -53,8 +53,8 @@ class LLGVocabulary:
 
     @cached_property
     def behind(self) -> np.ndarray:
-        """The same behind a value: it is not to grow, least of all by zeros."""
-        return self._ids([*_CLOSING, *_SIGNS, "1", *_VALUES])
+        """The same behind a value: it is not to grow, least of all by zeros. A quote ends it."""
+        return self._ids([*_CLOSING, '"', "'", *_SIGNS, "1", *_VALUES])
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -74,8 +74,8 @@ class LLGVocabulary:
         return self.split(string.ascii_lowercase.encode())
 
     def _ids(self, texts: list[str]) -> np.ndarray:
-        known = self._by_bytes
-        return np.array([known[t.encode()] for t in texts if t.encode() in known], dtype=np.int64)
+        known, raws = self._by_bytes, [text.encode() for text in dict.fromkeys(texts)]
+        return np.array([known[raw] for raw in raws if raw in known], dtype=np.int64)
 
     @cached_property
     def special(self) -> np.ndarray:

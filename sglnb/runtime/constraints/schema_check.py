@@ -1,6 +1,7 @@
 """The whole of JSON Schema on finished texts, by the jsonschema library.
 
-It is imported when it is first needed: that takes longer than the rest of this package.
+It is imported when it is first needed: that takes longer than the rest of this package. A schema
+that is all enforced while its text is written does not need it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from sglnb.errors import ConstraintError
+from sglnb.runtime.constraints.schema_look import is_surely_schema
 from sglnb.runtime.constraints.schema_walk import json_path
 
 _DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -18,6 +20,8 @@ _DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 
 def check_schema(schema: Any) -> None:
     """Raise ConstraintError if ``schema`` is no JSON Schema."""
+    if is_surely_schema(schema):
+        return
     from jsonschema import Draft7Validator, Draft202012Validator
     from jsonschema.exceptions import SchemaError, best_match
 
@@ -80,7 +84,7 @@ def check_text(source: str, text: str) -> None:
     except ValueError as error:
         raise ConstraintError(f"the text is no JSON ({error}): {text[:200]!r}") from None
     try:
-        error = best_match(_validator(source).iter_errors(instance))
+        error = best_match(validator_of(source).iter_errors(instance))
     except re.error as wrong:
         raise ConstraintError(f"the schema has a pattern that is no regex: {wrong}") from None
     if error is not None:
@@ -92,7 +96,8 @@ def check_text(source: str, text: str) -> None:
 
 
 @lru_cache(maxsize=128)
-def _validator(source: str) -> Any:
+def validator_of(source: str) -> Any:
+    """What :func:`check_text` judges by; the first one takes long."""
     from jsonschema import Draft7Validator
     from jsonschema.validators import extend
 

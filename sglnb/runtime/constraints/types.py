@@ -33,7 +33,17 @@ def schema_of(kind: Any, name: str = "type") -> str:
     Raises:
         ConstraintError: there is no JSON for this type.
     """
+    try:
+        return _known_schema(kind, name)
+    except TypeError:  # not hashable, such as Annotated with a list in it
+        return _schema_text(kind, name)
+
+
+def _schema_text(kind: Any, name: str) -> str:
     return json.dumps(_closed(_schema(kind, name)), ensure_ascii=False)
+
+
+_known_schema = functools.lru_cache(maxsize=128)(_schema_text)
 
 
 def read_json(kind: Any, text: str) -> Any:
@@ -98,7 +108,7 @@ def _schema(kind: Any, name: str) -> dict[str, Any]:
 def _adapter(kind: Any, name: str) -> TypeAdapter:
     try:
         return _cached_adapter(kind)
-    except TypeError:  # not hashable, such as Annotated with a list in it
+    except TypeError:  # not hashable
         pass
     except PydanticUserError as error:
         raise ConstraintError(

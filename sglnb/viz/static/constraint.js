@@ -2,14 +2,22 @@
 // below it what it wrote, with the share of probability that the mask took away at each token.
 
 import { FSM, FSM_RADIUS, drawFsm, edgePath, focusOf, strip } from "./fsm.js";
+import { alternatives } from "./tokencard.js";
 import { animate, keyed, make, makeSvg, rove, setAttr, setText } from "./dom.js";
 import { clipMiddle, countOf, groupDigits, nameText, oneLine, rowLabel } from "./layout.js";
 
 const MAX_CELLS = 60;
+const MAX_STEPS = 12;
 const CONSTRAINT_HELP = "The circles are the states of your constraint after it was compiled (a double one is "
-  + "where the text may end), and only tokens along their outgoing edges are allowed. A rounded box is text "
+  + "where the text may end; ways that lead to no end are gone), and only tokens along their edges are allowed. A rounded box is text "
   + "that leaves no choice: the engine writes it without asking the model. Below is what was written, and "
   + "the hatched bar over a token is the share of the model's probability that the mask took away there.";
+
+const TOO_LARGE = "Too many states to draw. ";
+const NO_STATES = "No automaton to draw: its states are made as it is parsed, and the parser does not tell which "
+  + "rules are open. ";
+const STEPS_BELOW = "A column is a step: how many tokens were allowed, and the likeliest; those struck through "
+  + "were not.";
 
 export function makeConstraintPane(hooks) {
   const which = make("select", { "aria-label": "request under a constraint" });
@@ -21,10 +29,12 @@ export function makeConstraintPane(hooks) {
   const scroll = make("div", { class: "fsm-scroll" }, svg);
   const small = make("div", { class: "small" });
   const cells = make("div", { class: "strip", role: "listbox", "aria-orientation": "horizontal", "aria-label": "what was written under the constraint" });
-  const root = make("div", { class: "constraint" }, make("div", { class: "of" }, which, source), scroll, small, cells);
+  const steps = make("div", { class: "choice-steps", role: "list", "aria-label": "what each step could have been" });
+  const root = make("div", { class: "constraint" }, make("div", { class: "of" }, which, source), scroll, small, cells, steps);
   const lineMap = new Map();
   const markMap = new Map();
   const cellMap = new Map();
+  const stepMap = new Map();
   const options = new Map();
   const fsmStop = { current: null };
   const cellStop = { current: null };
@@ -105,6 +115,7 @@ export function makeConstraintPane(hooks) {
     if (constraint.requests[lights.rid]) looked = { rid: lights.rid, of: known.length };
     else if (looked?.of !== known.length) looked = null;
     const request = focusOf(constraint, looked?.rid ?? chosen);
+    for (const part of root.children) part.style.visibility = request ? "" : "hidden"; // its place stays
     if (!request) return "";
     setAttr(which, "hidden", known.length < 2);
     keyed(which, options, known, (each) => each.rid, (each) => make("option", { value: each.rid }),
@@ -124,8 +135,9 @@ export function makeConstraintPane(hooks) {
     drawCells(request, at);
     const entry = constraint.graphs[request.source];
     setAttr(scroll, "hidden", !entry?.graph);
-    setText(small, "");
+    setText(small, entry && !entry.graph ? `${entry.states ? TOO_LARGE : NO_STATES}${STEPS_BELOW}` : "");
     if (entry?.graph) drawGraph(entry.graph, request, now, token, lights);
+    drawSteps(request, entry && !entry.graph ? at : null);
     return wordsOf(entry, items[at >= 0 ? at : items.length - 1], now);
   }
 
@@ -261,6 +273,25 @@ export function makeConstraintPane(hooks) {
     if (!cellStop.current?.isConnected) rove(cellStop, cells.lastChild);
   }
 
+  /** Where there is no automaton: what the steps near the one that is looked at could have been,
+   * each a column of the likeliest tokens. `at` is null where there is one. */
+  function drawSteps(request, at) {
+    const row = view.tokens.rows[request.row];
+    const chosen = at === null ? [] : items.filter(({ pos }) => row.tokens[pos].top?.length);
+    const last = at === null || at < 0 ? chosen.length : chosen.filter(({ pos }) => pos <= items[at].pos).length + MAX_STEPS / 2;
+    const end = Math.min(chosen.length, Math.max(MAX_STEPS, last));
+    setAttr(steps, "hidden", !chosen.length);
+    keyed(steps, stepMap, chosen.slice(Math.max(0, end - MAX_STEPS), end), ({ pos }) => `${request.rid} ${pos}`,
+      () => make("div", { class: "choice-step", role: "listitem" }), (step, item) => {
+        const token = row.tokens[item.pos];
+        step.classList.toggle("on", at >= 0 && items[at] === item);
+        if (step.sglToken === token) return;
+        step.sglToken = token;
+        step.replaceChildren(make("div", { class: "small", text: `${groupDigits(token.allowed ?? 0)} allowed` }),
+          alternatives(token));
+      });
+  }
+
   return {
     root,
     help: CONSTRAINT_HELP,
@@ -286,7 +317,6 @@ function circlePath(x, y, final) {
 function wordsOf(entry, item, now) {
   const words = [];
   if (typeof now?.fsm_to === "number") words.push(`state ${now.fsm_to}${entry?.states ? ` of ${groupDigits(entry.states)}` : ""}`);
-  if (entry?.states && !entry.graph) words.push("too many states to draw");
   if (item?.kind === "forced") words.push(`${countOf(item.end - item.pos, "token")} without a forward pass`);
   else if (typeof item?.allowed === "number") words.push(`${countOf(item.allowed, "token")} allowed`);
   if (typeof item?.removed === "number") words.push(`mask kept ${Math.round(100 * (1 - item.removed))} % of the probability`);

@@ -60,6 +60,9 @@ export function keyed(parent, store, items, keyOf, create, update) {
   }
 }
 
+/** A name that nothing else in the page has: each view runs a copy of these modules of its own. */
+export const uniqueName = () => `sglnb-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** Play a short animation once, unless the person asked for less motion. */

@@ -1,14 +1,19 @@
 // The header line: status, the words that are the legend and filter the tokens, times, Stop.
 
-import { countOf, groupDigits, nameText, secondsText, visible } from "./layout.js";
+import { clipMiddle, countOf, groupDigits, nameText, oneLine, secondsText, visible } from "./layout.js";
 import { button, make, setAttr, setText } from "./dom.js";
+import { waitingFor } from "./reduce_header.js";
+
+/** Seconds after which it is told what a run waits for. */
+const WORTH_TELLING = 0.5;
 
 /** `hooks.filter(kind | null)`, `hooks.spaces(on)` and `hooks.stop()` are told what is pressed. */
 export function makeHeader(model, hooks) {
   const name = make("b", { class: "name" });
   const status = make("span", { class: "status" });
   const statusWord = make("span", { role: "status" });
-  status.append(make("span", { class: "light", "aria-hidden": "true" }), statusWord);
+  const waited = make("span", { class: "number" });  // beside the status: it is not read out
+  status.append(make("span", { class: "light", "aria-hidden": "true" }), statusWord, waited);
   const words = ["sampled", "cached", "forced", "select"].map((kind) => {
     const word = button("", `show only ${kind} tokens`, `word ${kind}`);
     word.dataset.kind = kind;
@@ -49,7 +54,11 @@ export function makeHeader(model, hooks) {
     /** `since`: seconds since the last event while the run goes on, else 0. */
     draw(head, view, { since, stoppable }) {
       setText(name, nameText(head.title || model.get("title") || head.run || "run"));
-      setText(statusWord, head.status);
+      const wait = waitingFor(head);
+      const seconds = wait ? head.t1 - wait[1] + since : 0;
+      const isLong = seconds >= WORTH_TELLING;
+      setText(statusWord, isLong ? `${head.status} · ${clipMiddle(oneLine(wait[0]), 48)}` : head.status);
+      setText(waited, isLong ? ` for ${secondsText(seconds)}` : "");
       const chosen = Object.values(view.tokens.rows).reduce((sum, row) => sum + row.picks.length, 0);
       const texts = {
         sampled: countOf(head.completion, "token"),

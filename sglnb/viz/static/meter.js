@@ -55,10 +55,15 @@ export function render({ model, el }) {
   const onMessage = (message) => { if (message?.kind === "numbers") draw(message.numbers); };
   model.on("msg:custom", onMessage);
   let board = null;
+  // What the dashboard says of an action is read out: the line comes into the page at any time.
+  const announcer = new MutationObserver(() => announce());
+  const announce = () => board.querySelectorAll(".sglnb-said").forEach((line) => setAttr(line, "role", "status"));
   const watcher = new IntersectionObserver((entries) => {
     if (!board) { // now it stands in the page: the controls beside it are the dashboard's too
       board = root.closest(".widget-vbox") ?? root;
       keepKeys(board);
+      announce();
+      announcer.observe(board, { childList: true, subtree: true });
     }
     model.send({ kind: "sight", seen: entries.at(-1).isIntersecting && !document.hidden });
   });
@@ -68,6 +73,7 @@ export function render({ model, el }) {
   return () => {
     model.off("msg:custom", onMessage);
     watcher.disconnect();
+    announcer.disconnect();
     document.removeEventListener("visibilitychange", looked);
     model.send({ kind: "sight", seen: false });
   };

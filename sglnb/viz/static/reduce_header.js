@@ -15,7 +15,14 @@ export function initialHeader() {
     t0: null, t1: 0, first: null, busy: 0, last: 0,
     started: false, active: 0, requests: 0, aborted: 0, retracted: 0,
     prompt: 0, cached: 0, completion: 0, forced: 0, counts: table(),
+    waits: table(),
   };
+}
+
+/** `[what, since when]` of what a run has waited for longest; null when it does not, or is over. */
+export function waitingFor({ status, waits }) {
+  const all = status === "running" ? Object.values(waits) : [];
+  return all.reduce((first, wait) => (first && first[1] <= wait[1] ? first : wait), null);
 }
 
 export function reduceHeader(header, event) {
@@ -63,6 +70,10 @@ const HEADER_STEPS = {
       replaceCounts(header, event.rid, [c[0], Math.min(event.cached, c[0]), 0, 0]);
     }
   },
+  preparing(header, event) {
+    if (typeof event.seconds === "number") delete header.waits[event.rid ?? ""];
+    else header.waits[event.rid ?? ""] = [event.what, event.t];
+  },
   request_retracted(header) {
     header.retracted += 1;
   },
@@ -75,6 +86,7 @@ const HEADER_STEPS = {
     if (header.first === null) header.first = event.t;
   },
   request_finished(header, event) {
+    delete header.waits[event.rid];
     if (!header.counts[event.rid]) return;
     header.active -= 1;
     if (event.reason === "abort") header.aborted += 1;

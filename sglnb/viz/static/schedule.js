@@ -2,7 +2,7 @@
 //
 // All boxes of one look are one path, so that a long run takes no more elements than a short one.
 
-import { make, makeSvg, setAttr, setText, keyed } from "./dom.js";
+import { make, makeSvg, setAttr, setText, keyed, uniqueName } from "./dom.js";
 import { columnWords, scheduleWords, stepColumns } from "./columns.js";
 import { secondsText } from "./layout.js";
 
@@ -21,10 +21,8 @@ const SCHEDULE_HELP = "Each column is one forward pass of the engine and each co
   + "one that was sent back to make room. The line is how full the pool is and the dashed one the hit rate "
   + "so far: a wide batch of solid boxes over a high hit rate is what makes a run fast.";
 
-let instances = 0;
-
 export function makeSchedulePane(hooks) {
-  const id = `sglnb-${(instances += 1)}-${Math.random().toString(36).slice(2, 8)}`;
+  const id = uniqueName();
   const layer = makeSvg("g");
   const cursor = makeSvg("rect", { class: "cursor", visibility: "hidden" });
   const lit = makeSvg("path", { class: "look lit" });

@@ -72,8 +72,11 @@ export function tokenCard({ token, pos, cached }, row) {
   return rows;
 }
 
-function alternatives(token) {
-  return make("div", { class: "alts" }, ...token.top.map(([piece, id, logprob, allowed]) => {
+/** The likeliest tokens, with those that the mask took struck through, and the one that was taken. */
+export function alternatives(token) {
+  const { top, piece: taken, id: own, logprob: log } = token;
+  const all = top.some(([, id]) => id === own) || typeof log !== "number" ? top : [...top, [taken, own, log, true]];
+  return make("div", { class: "alts" }, ...all.map(([piece, id, logprob, allowed]) => {
     const taken = id === token.id;
     let why = taken ? "✓" : "";
     if (!taken && !allowed) why = token.fsm === null ? "not allowed" : `not allowed in state ${token.fsm}`;

@@ -1,17 +1,15 @@
 // The line above the tokens: what they are coloured by, what the colours mean, a search.
 
-import { button, make, setAttr, setText } from "./dom.js";
+import { button, make, setAttr, setText, uniqueName } from "./dom.js";
 import { countOf, groupDigits } from "./layout.js";
 import { MODES } from "./tokenlooks.js";
 
 const KINDS = [["closing", "closed by max_tokens"], ["retokenized", "retokenized"]];
 const MOST_HITS = 1000;
-let paneNumber = 0; // radio buttons belong together by name
-
 /** `hooks.mode(name)`, `hooks.ghosts(on)`, `hooks.find()` and `hooks.go(row, pos)` are told what is
  * chosen. `hits` are the tokens found, positions by row. */
 export function makeTokenTools(hooks) {
-  const name = `sglnb-tokens-${++paneNumber}`;
+  const name = uniqueName(); // radio buttons of one name belong together
   const chooser = make("span", { class: "modes", role: "radiogroup", "aria-label": "colour the tokens by" });
   for (const mode in MODES) {
     const input = make("input", { type: "radio", name, value: mode });
