@@ -31,7 +31,7 @@ TREE_MODULES = ("table.js", "reduce_tree.js", "wire.js", "layout.js", "dom.js", 
 METER_MODULES = ("layout.js", "dom.js", "meter.js")
 
 _IMPORT = re.compile(r'^import\s[^;]*?from\s+"\./[\w.]+";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=const |function |class |async )", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=const |function[ *]|class |async )", re.MULTILINE)
 
 _COMMENT = re.compile(r"^[ \t]*(//.*|/\*[*\s](?:.|\n)*?\*/)$", re.MULTILINE)
 

@@ -1,7 +1,7 @@
 // The events received so far, and the view folded from them up to where the slider stands.
 
 import { initial, reduce } from "./reduce.js";
-import { makeDecoder, unmerged } from "./wire.js";
+import { makeDecoder, unmerged, unmerging } from "./wire.js";
 
 const TREE_KINDS = new Set(["cache_snapshot", "node_inserted", "node_split", "node_hit", "node_locked", "node_evicted"]);
 
@@ -79,15 +79,14 @@ export function makeStore() {
 
   /** Takes in the lines of a saved copy, some events at a time. */
   function* reading(lines) {
-    let wires = [];
+    const wires = [];
     for (const line of lines) {
       wires.push(...JSON.parse(`[${line.replace(/,$/, "")}]`));
       yield;
     }
-    wires = unmerged(wires);
-    for (let i = 0; i < wires.length; i++) {
-      store.events.push(decode(wires[i]));
-      if (i % 64 === 0) yield;
+    for (const some of unmerging(wires)) {
+      for (const wire of some) store.events.push(decode(wire));
+      yield;
     }
   }
   return store;

@@ -18,6 +18,7 @@ const WIRE_DEFAULTS = {
 };
 
 const WIRE_TICKS = 1e5; // a second, as precise as times are sent
+const WIRE_STRETCH = 16;
 const WIRE_PARTS = 1e4; // of 1: log-probabilities and the like are whole numbers of these
 
 const unscaled = (values) => values?.map((value) => (value === null ? null : value / WIRE_PARTS));
@@ -82,8 +83,20 @@ const WIRE_READERS = {
 };
 
 /** Wire objects in order and one an event, of some that events share (see shared_wire.py). */
-export function unmerged(wires) {
-  return wires.flatMap((wire) => (wire.sq ? partsOf(wire) : [wire])).sort((a, b) => a.s - b.s);
+export const unmerged = (wires) => [...unmerging(wires)].flat();
+
+/** The same some at a time, so that a long log can be read between frames: after each stretch of
+ * `wires`, those that nothing to come is before. */
+export function* unmerging(wires) {
+  const ahead = wires.map((wire) => wire.s); // the lowest number from here on
+  for (let i = ahead.length - 2; i >= 0; i--) ahead[i] = Math.min(ahead[i], ahead[i + 1]);
+  let parts = [];
+  for (let i = 0; i < wires.length; i += WIRE_STRETCH) {
+    const end = ahead[i + WIRE_STRETCH] ?? Infinity;
+    for (const wire of wires.slice(i, i + WIRE_STRETCH)) parts.push(...(wire.sq ? partsOf(wire) : [wire]));
+    yield parts.filter((part) => part.s < end).sort((a, b) => a.s - b.s);
+    parts = parts.filter((part) => part.s >= end);
+  }
 }
 
 /** The likeliest tokens of each token, from their columns. */
