@@ -50,7 +50,8 @@ class Engine:
             checkpoint's. Or "float32", "bfloat16", "float16"; or "int8": on a CPU the large
             layers of the Llama family keep their weights in one byte each, the rest is float32.
         attention: "flashinfer" (its kernels, half precision), "triton" (ours) or "torch";
-            "auto" takes the first that is there and fits the model.
+            "auto" takes the first that is there and fits the model, and where both of the first
+            two do, flashinfer for passes over prompts and triton for recorded decode steps.
         kv_tokens: capacity of the KV pool in tokens; default: from free memory.
         page_size: tokens that are cached together, 1 or 16. With 16 a prefix is reused in
             whole pages.
@@ -68,7 +69,8 @@ class Engine:
             the tokens they have in common. It may replace the prompt's last tokens too.
         chunk_tokens: prompt tokens computed in one step at most.
         max_running: requests in one batch at most.
-        cuda_graphs: on a GPU, record decode steps and start them at once.
+        cuda_graphs: on a GPU, record decode steps, and start each before the tokens of the last
+            one are read.
         seed: of the draws of requests that bring no seed of their own.
         deterministic: the logits of a text are the same bit by bit, whatever else is in the
             batch and in the cache (float32 on a CPU, Llama family, no LoRA). It costs some speed.
