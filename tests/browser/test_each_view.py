@@ -101,7 +101,8 @@ class Seen:
             if holds():
                 return
             self.page.wait_for_timeout(200)
-        pytest.fail(f"not within 20 s: {what}; {self.all_sizes()} {self.all_sizes(BEHIND)}")
+        shown = self.page.locator(".sglnb .status").all_inner_texts()
+        pytest.fail(f"not within 20 s: {what}; {shown} {self.all_sizes()} {self.all_sizes(BEHIND)}")
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
@@ -208,6 +209,8 @@ def test_reloaded_during_a_run_each_goes_on(seen):
     )
     assert seen.status(BEHIND) == "running"
     seen.notebook.run(END)
+    # A view out of sight is not drawn.
+    seen.notebook.output(BEHIND).locator(".sglnb .status").scroll_into_view_if_needed()
     seen.until(lambda: seen.status(BEHIND) == "stopped", "the run is stopped")
 
 
