@@ -40,7 +40,6 @@ def small_linear(
     silu: bool = False,
     residual: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
-    shape: Shape | None = None,
 ) -> torch.Tensor:
     """``x`` times ``weight``, transposed.
 
@@ -52,7 +51,6 @@ def small_linear(
         silu: the result is SiLU(gate) * up.
         residual: [rows, out]; the product is added to it in place.
         out: [rows, out] of any dtype; written. None: a new tensor, of x's dtype.
-        shape: of the launch; None: the one measured to be good.
 
     Returns:
         ``out``, or ``residual``.
@@ -67,7 +65,7 @@ def small_linear(
         out = residual
     elif out is None:
         out = torch.empty((len(x), n), dtype=x.dtype, device=x.device)
-    _launch(x, weight, bias, norm, silu, residual, out, n, shape)
+    _launch(x, weight, bias, norm, silu, residual, out, n)
     return out
 
 
@@ -89,14 +87,14 @@ def small_linear_reference(
     return h if residual is None else residual.add_(h)
 
 
-def _launch(x, weight, bias, norm, silu, residual, out, n, shape) -> None:
+def _launch(x, weight, bias, norm, silu, residual, out, n) -> None:
     import triton
 
     from ._small_linear_triton import matrix_kernel, vector_kernel
 
     rows, k = x.shape
     gain, eps = norm or (weight, 0.0)
-    shape = shape or _shape(rows, n, k, silu)
+    shape = _shape(rows, n, k, silu)
     options = {
         "K": k,
         "BLOCK_N": shape.block_n,
@@ -134,7 +132,7 @@ def _launch(x, weight, bias, norm, silu, residual, out, n, shape) -> None:
 
 
 def _shape(rows: int, n: int, k: int, silu: bool) -> Shape:
-    """The launch for a product, as measured on an H100 (benchmarks/gpu_kernels.py)."""
+    """The launch for a product, as measured on an H100."""
     if rows > 1:
         return Shape(32, 512, 4, 3) if k >= 8192 else Shape(64, 256, 4, 3 if silu else 4)
     if silu:

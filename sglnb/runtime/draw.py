@@ -5,6 +5,7 @@ Both draw the same tokens: the noise is a function of seed, position and token i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from .filters import Filters, draw
 from .logit_reader import LogitReader
 from .noise import Noise
 from .request import Request
+from .sampling_params import SamplingParams
 from .transfer import send
 
 
@@ -123,16 +125,21 @@ class DrawByKernel:
     def _parameters(self, asked: list, device: torch.device) -> SampleParams:
         """Those of the last call, mostly."""
         if self._params is None or asked != self._asked:
-            columns = (
-                np.array([0.0 if p.greedy else p.temperature for p in asked], dtype=np.float32),
-                np.array([p.top_k for p in asked], dtype=np.int32),
-                np.array([p.top_p for p in asked], dtype=np.float64),
-                np.array([p.min_p for p in asked], dtype=np.float32),
-                np.ones((len(asked), 2), dtype=np.int64),
-            )
+            columns = *columns_of(asked), np.ones((len(asked), 2), dtype=np.int64)
             self._params = SampleParams(*(send(column, device) for column in columns))
             self._asked = asked
         return self._params
+
+
+def columns_of(asked: Sequence[SamplingParams | None]) -> tuple[np.ndarray, ...]:
+    """Temperature, top_k, top_p and min_p of each row; rows of nobody are greedy."""
+    heat = [0.0 if p is None or p.greedy else p.temperature for p in asked]
+    return (
+        np.array(heat, dtype=np.float32),
+        np.array([0 if p is None else p.top_k for p in asked], dtype=np.int32),
+        np.array([1.0 if p is None else p.top_p for p in asked], dtype=np.float64),
+        np.array([0.0 if p is None else p.min_p for p in asked], dtype=np.float32),
+    )
 
 
 def _filters(params: list, probs: torch.Tensor) -> Filters:

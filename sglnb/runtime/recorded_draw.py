@@ -15,6 +15,7 @@ import torch
 from sglnb.kernels.sample import SampleParams, SampleRoom, sample
 
 from ..errors import EngineError
+from .draw import columns_of
 from .graphs import Recorder
 from .logit_reader import entropy_of
 from .noise import Noise
@@ -56,7 +57,7 @@ class RecordedDraws:
         self._room = SampleRoom(size, vocab, logits.device)
         self._asked: list[SamplingParams | None] = []
         self._params = SampleParams(
-            *(send(column, logits.device) for column in _columns([None] * size)),
+            *(send(column, logits.device) for column in columns_of([None] * size)),
             send(np.ones((size, 2), dtype=np.int64), logits.device),
         )
         words = -(-vocab // 32)
@@ -72,7 +73,7 @@ class RecordedDraws:
         for place, request in zip(places, requests, strict=True):
             asked[place] = request.params
         if asked != self._asked:
-            for there, column in zip(self._params, _columns(asked), strict=False):
+            for there, column in zip(self._params, columns_of(asked), strict=False):
                 _write(there, column)
             self._asked = asked
         if not all(request.params.greedy for request in requests):
@@ -162,17 +163,6 @@ class RecordedDraw:
             tops = [(lp, i) for i, lp, _ in top[: request.report.top_logprobs_num]]
         score = TokenScore(logprob, tops, [], entropy)
         return Sampled(token, score, top, mass if masked else None, entropy)
-
-
-def _columns(asked: list[SamplingParams | None]) -> tuple[np.ndarray, ...]:
-    """Temperature, top_k, top_p and min_p of each row; rows of nobody are greedy."""
-    heat = [0.0 if p is None or p.greedy else p.temperature for p in asked]
-    return (
-        np.array(heat, dtype=np.float32),
-        np.array([0 if p is None else p.top_k for p in asked], dtype=np.int32),
-        np.array([1.0 if p is None else p.top_p for p in asked], dtype=np.float64),
-        np.array([0.0 if p is None else p.min_p for p in asked], dtype=np.float32),
-    )
 
 
 def _write(there: torch.Tensor, here: np.ndarray) -> None:
